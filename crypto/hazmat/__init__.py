@@ -1,0 +1,1 @@
+"""Encryption primitives that are easy to misuse: read their docstrings before you call them."""
