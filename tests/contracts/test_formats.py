@@ -1,0 +1,81 @@
+"""Rows are part of the state root: what a fixed history writes is pinned, table by table.
+
+A difference here is a change of format. Old ledgers would no longer find their own state root, so it needs
+a new version of the contract, switched on at a height; only then are these digests to be replaced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from contracts.calls import authorization, evidence, folders, monitoring
+from contracts.calls.registry import SuspendMember
+
+if TYPE_CHECKING:
+    from tests.contracts.conftest import Ledger
+
+PINNED = {
+    "authorization/accesses": "f3c68eec739e9eb17016bac93bdb5d910b9fc0188d0bd19cb979bfa8f77f94f5",
+    "authorization/grants": "029e5fa1398ec69b20c0ad32db17eb460de202137951a61505fcfc602b4e2b39",
+    "authorization/pairs": "c96aba8b1cbf36ad38378f7daeb385ea6ce2bb70fa8c2c792330c1884d593f31",
+    "authorization/readers": "a29bcbb137232889040c62a94ecbbfb06679182a1813ef8e89bf7b69746805db",
+    "evidence/anchors": "4505a56cf28ce4e68c9594006f2b074619f3aa1e5070bc28a109101a5d9fccfa",
+    "evidence/records": "7dc3952bec2ab31f513855dcecc8bfee49ac5a5cdc456ff1c000bdf0d5e99312",
+    "evidence/versions": "05b2d552aa8cbaa1430b6c51cd12d7783589b5f4e15d4d57b3ffee6b0154faa2",
+    "folders/alias_mandates": "bce80d09d61051e15f17d88d25077e743677fe0c6cd39772ce41a39dbc403df5",
+    "folders/aliases": "c8b3a584cdfa821c548ff104fbf968edf86cee47a3147a66944c982f0699eafd",
+    "folders/mandates": "9a84b1df260f4946a8bb67f673aede51bf95554b3dc8fab329c8efaf0fc54fdb",
+    "governance/founding": "2f7e513fda39ba55a2669dc63b1ec4e0923865fe34de0b70bbc92de6693f6a4a",
+    "governance/parameters": "4bfb00d53b79bb0d5dd1604a557b280c733f5c2d434b476533c73916c113e1a0",
+    "monitoring/alerts": "72322e361b52b7a2982804c629185cbb902f7c504ee831645c0cdf2a324ecad2",
+    "monitoring/awaited_outcomes": "98adf7766ad4d852459b4214b6d3d34eb1993d8421a8842aec97a964d6a8695a",
+    "monitoring/daily": "75badf67d4b830a30644ad68007df1cb1ac68d4e565b3e3f702dc9cc668fcb82",
+    "monitoring/mismatches": "85ff830846964db734dcea76bb02e8f57c64785247351ffda1c2090f13f89382",
+    "monitoring/open_alerts": "79ee67e4d536a50ce2e931d23943b413c5bdabc397a8ebbd6d4cc8a72f21e786",
+    "monitoring/outcome_queue": "c047dd5366805d109f12801353111f385bd80900fea07e4cb361a01ef0165187",
+    "monitoring/refusals": "2ca8a4e66aa1b6b67116a1a2bf187993641157b37b3092a543d25afb277db0c5",
+    "monitoring/totals": "8b6598de95e3de7accbba5969cc94f8ad58e0f4b572a31bda731dcc48492fc49",
+    "registry/institutions": "7484fdfc2b5b179c4f0ddc689bcf4bb6b8d955fca0b8b9eb24fc7e6195b38b9f",
+    "registry/keys": "403dab9575296cd305c98ab261434833cf43528a974794c4be26d294e50987db",
+    "registry/members": "da70533217328bde11fdeb0f94b704d90005bd511941bc15337878189c207d9a",
+}
+
+
+def run_history(ledger: Ledger) -> None:
+    """One of nearly everything, on the usual folder."""
+    alias, record, other = ledger.make_id("alias"), ledger.make_id("record"), ledger.other
+    ledger.run(ledger.clinic, ledger.make_mandate())
+    ledger.run(ledger.clinic, ledger.make_grant(mandate=ledger.make_id("mandate"), uses_max=2))
+    for _ in range(2):
+        ledger.run(other, ledger.make_request())
+    delivered = authorization.ReportOutcome(alias, ledger.height, ledger.transaction_id, "delivered")
+    ledger.run(other, delivered)
+    for _ in range(3):
+        ledger.run(other, ledger.make_request())
+    alone = evidence.Inclusion(0, ())
+    leaf, next_leaf = ledger.make_leaf("record"), ledger.make_leaf("record", 2)
+    ledger.run(ledger.hospital, evidence.Supersede(alias, record, leaf, alone, next_leaf))
+    ledger.run(ledger.hospital, evidence.Withdraw(alias, record, next_leaf, alone, "closed"))
+    ledger.run(other, monitoring.ReportMismatch(alias, record, record, "missing"))
+    alert = ledger.height.to_bytes(8, "big") + ledger.transaction_id + b"\0"
+    ledger.run(ledger.regulator, monitoring.AcknowledgeAlert(alert))
+    ledger.run(ledger.hospital, authorization.Revoke(ledger.make_id("grant")))
+    ledger.run(ledger.clinic, folders.FreezeAlias(alias, "dispute"))
+    ledger.run(other, SuspendMember(ledger.make_id("doctor"), "left"))
+
+
+def compute_digests(ledger: Ledger) -> dict[str, str]:
+    """SHA-256 over each table's keys and rows, in key order, each with its length before it."""
+    digests: dict[str, bytes] = {}
+    for key, row in ledger.state.scan(b""):
+        contract, table, _ = key.split(b"/", 2)
+        name = f"{contract.decode()}/{table.decode()}"
+        entry = len(key).to_bytes(4, "big") + key + len(row).to_bytes(4, "big") + row
+        digests[name] = digests.get(name, b"") + entry
+    return {name: hashlib.sha256(entries).hexdigest() for name, entries in digests.items()}
+
+
+def test_rows_of_every_table_are_as_they_were(folder: Ledger) -> None:
+    run_history(folder)
+    assert compute_digests(folder) == PINNED
