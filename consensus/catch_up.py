@@ -1,0 +1,49 @@
+"""Final blocks that are known of and missing here: which height to reach, and whom to ask next."""
+
+from __future__ import annotations
+
+from consensus.certificates import Certificate
+from consensus.effects import RequestSync
+from consensus.outbox import Outbox
+from consensus.replica_set import Height, ReplicaId
+
+
+class CatchUp:
+    """The highest verified certificate above the head, and the pace of asking for its blocks."""
+
+    __slots__ = ("_after_ms", "_attempts", "_outbox", "_retry_ms", "_sources", "certificate")
+
+    def __init__(self, outbox: Outbox, retry_ms: int) -> None:
+        self.certificate: Certificate | None = None
+        """None when nothing final is known to be missing."""
+        self._outbox = outbox
+        self._retry_ms = retry_ms
+        self._sources: tuple[int, ...] = ()
+        self._after_ms = 0
+        self._attempts = 0
+
+    def is_news(self, certificate: Certificate) -> bool:
+        return self.certificate is None or certificate.height > self.certificate.height
+
+    def note(self, certificate: Certificate, source: ReplicaId, own: ReplicaId) -> None:
+        """A verified certificate that `source` showed; its signers have the block as well."""
+        if not self.is_news(certificate):
+            return
+        self.certificate = certificate
+        replicas = dict.fromkeys((source, *(vote.replica for vote in certificate.signatures)))
+        self._sources = tuple(replica for replica in replicas if replica != own) or (source,)
+        self._attempts = 0
+
+    def reach(self, height: int) -> None:
+        """`height` is durable."""
+        if self.certificate is not None and self.certificate.height <= height:
+            self.certificate = None
+
+    def request(self, now_ms: int) -> None:
+        """Ask for block sync, each time from the next source."""
+        if self.certificate is None or now_ms < self._after_ms:
+            return
+        self._after_ms = now_ms + self._retry_ms
+        source = self._sources[self._attempts % len(self._sources)]
+        self._attempts += 1
+        self._outbox.apply(RequestSync(height=Height(self.certificate.height), source=ReplicaId(source)))

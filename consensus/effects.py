@@ -1,0 +1,140 @@
+"""What a replica wants done, in the order in which it must be done: persist, then send, then apply.
+
+Everything in `persist` is synced to disk before anything in `send` leaves, or a restarted replica could
+contradict itself. Actions are carried out by the driver; their outcomes come back as events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from consensus.certificates import Certificate
+from consensus.journal_records import JournalRecord
+from consensus.messages import Message, Vote
+from consensus.ports import Freshness, Proposal
+from consensus.replica_set import Epoch, Height, ReplicaId, View
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Send:
+    """A message to one replica, or to all others."""
+
+    to: ReplicaId | None
+    message: Message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """Execute pending transactions on the head; answered by `ProposalBuilt`, with a proposal or without."""
+
+    epoch: Epoch
+    height: Height
+    view: View
+    may_be_empty: bool
+    """The idle interval has passed: a block without transactions keeps block time moving."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validate:
+    """Fetch, execute and compare; answered by `ProposalValidated`. The head is one below `height`."""
+
+    epoch: Epoch
+    height: Height
+    view: View
+    proposal: Proposal
+    digest: bytes
+    source: ReplicaId
+    """Who should have the bodies; my own id when my journal has them."""
+    freshness: Freshness | None
+    """None for a re-proposal and for a certified block: proposer and clock are then not checked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitBlock:
+    """Make a validated block durable with its certificate; answered by `BlockDurable`."""
+
+    proposal: Proposal
+    digest: bytes
+    certificate: Certificate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discard:
+    """A speculation that will not become final by this vote; its transactions stay pending."""
+
+    proposal: Proposal
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestSync:
+    """Blocks up to `height` are certified and missing here; `source` showed the certificate.
+
+    Repeated until `ChainSynced` reaches the height, with the next source each time."""
+
+    height: Height
+    source: ReplicaId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardOldest:
+    """Half the timeout has passed: send the body of the oldest pending transaction to the primary."""
+
+    primary: ReplicaId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TruncateJournal:
+    """`height` is durable: keep what `journal_records.select_needed` selects."""
+
+    height: Height
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportEvidence:
+    """Two verified votes of one replica for one epoch, height, view and phase, with different digests."""
+
+    first: Vote
+    second: Vote
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportRefusal:
+    """A peer sent what no honest replica sends: to be counted against it; `reason` says what."""
+
+    sender: ReplicaId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Halt:
+    """This replica must stop: going on could contradict the others."""
+
+    reason: str
+
+
+Action: TypeAlias = (
+    Build
+    | Validate
+    | CommitBlock
+    | Discard
+    | RequestSync
+    | ForwardOldest
+    | TruncateJournal
+    | ReportEvidence
+    | ReportRefusal
+    | Halt
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effects:
+    """The outcome of one step; the three parts are carried out strictly in this order."""
+
+    persist: tuple[JournalRecord, ...] = ()
+    send: tuple[Send, ...] = ()
+    apply: tuple[Action, ...] = ()
+
+
+NOTHING = Effects()

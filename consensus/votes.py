@@ -1,0 +1,166 @@
+"""The votes received: one slot for each height and view inside a small window.
+
+Votes are kept unverified until they could make a quorum and only as many are verified as are needed, so a
+vote that nobody needs costs nothing. The transport has authenticated who sent a vote, so a bad signature
+spoils its sender's vote only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, TypeAlias
+
+from consensus.certificates import Phase, VoteSignature
+from consensus.credentials import Credentials, InvalidMessage
+from consensus.messages import PrePrepare, Vote
+
+HEIGHTS_AHEAD: Final = 1
+"""Votes are kept for the height at work and this many after it."""
+VIEWS_AHEAD: Final = 2
+"""Votes are kept for the view at work and this many after it (rule D1)."""
+
+Contradiction: TypeAlias = tuple[Vote, Vote]
+"""Two verified votes of one replica for one slot and phase that name different digests."""
+
+
+class Slot:
+    """The proposal and the votes for one height and view; at most one vote of a replica in each phase."""
+
+    __slots__ = ("_is_verified", "_votes", "digest", "pre_prepare")
+
+    def __init__(self) -> None:
+        self.pre_prepare: PrePrepare | None = None
+        self.digest: bytes | None = None
+        """Of the primary's proposal."""
+        self._votes: dict[Phase, dict[int, Vote]] = {Phase.PREPARE: {}, Phase.COMMIT: {}}
+        self._is_verified: set[tuple[Phase, int]] = set()
+
+    def add(self, vote: Vote, *, is_verified: bool = False) -> Vote | None:
+        """Keep the vote; the one kept earlier when that names another digest."""
+        known = self._votes[vote.phase].setdefault(vote.replica, vote)
+        if is_verified:
+            self._is_verified.add((vote.phase, vote.replica))
+        return known if known.digest != vote.digest else None
+
+    def replace(self, vote: Vote) -> None:
+        """Keep a verified vote in place of one that turned out to be badly signed."""
+        self._votes[vote.phase][vote.replica] = vote
+        self._is_verified.add((vote.phase, vote.replica))
+
+    def get_voters(self, phase: Phase) -> tuple[int, ...]:
+        return tuple(sorted(self._votes[phase]))
+
+    def get_commit_digests(self) -> tuple[bytes, ...]:
+        """The digests that anybody voted to commit, in a fixed order."""
+        return tuple(sorted({vote.digest for vote in self._votes[Phase.COMMIT].values()}))
+
+    def tally(
+        self, phase: Phase, digest: bytes, credentials: Credentials, needed: int
+    ) -> tuple[VoteSignature, ...] | None:
+        """`needed` verified votes of distinct replicas for `digest`; None while there are fewer."""
+        votes = [vote for vote in self._votes[phase].values() if vote.digest == digest]
+        if len(votes) < needed:
+            return None
+        votes.sort(key=lambda vote: (phase, vote.replica) not in self._is_verified)
+        found: list[VoteSignature] = []
+        for vote in votes:
+            if len(found) < needed and self._verify(vote, credentials):
+                found.append(VoteSignature(vote.replica, vote.signature))
+        return tuple(sorted(found, key=lambda vote: vote.replica)) if len(found) >= needed else None
+
+    def _verify(self, vote: Vote, credentials: Credentials) -> bool:
+        if (vote.phase, vote.replica) in self._is_verified:
+            return True
+        try:
+            credentials.verify_vote(vote)
+        except InvalidMessage:
+            del self._votes[vote.phase][vote.replica]
+            return False
+        self._is_verified.add((vote.phase, vote.replica))
+        return True
+
+
+class VoteLog:
+    """Slots inside the window; and each replica's highest vote, to remind it of that after a restart."""
+
+    __slots__ = ("_accused", "_height", "_slots", "_view_high", "_view_low", "latest")
+
+    def __init__(self) -> None:
+        self._accused: set[int] = set()
+        self.latest: dict[int, Vote] = {}
+        self._slots: dict[tuple[int, int], Slot] = {}
+        self._height = self._view_low = self._view_high = 0
+
+    def move(self, *, height: int, view_low: int, view_high: int) -> None:
+        """Set the window: from `height` at work and `view_low` up to a little after `view_high`."""
+        if height != self._height:
+            self._accused.clear()
+        self._height, self._view_low, self._view_high = height, view_low, view_high
+        self._slots = {key: slot for key, slot in self._slots.items() if self.accepts(*key)}
+
+    def accepts(self, height: int, view: int) -> bool:
+        return (
+            self._height <= height <= self._height + HEIGHTS_AHEAD
+            and self._view_low <= view <= self._view_high + VIEWS_AHEAD
+        )
+
+    def get(self, height: int, view: int) -> Slot:
+        """The slot inside the window; made when it is the first time."""
+        assert self.accepts(height, view)
+        slot = self._slots.get((height, view))
+        if slot is None:
+            slot = self._slots[height, view] = Slot()
+        return slot
+
+    def iterate(self, height: int) -> Iterator[tuple[int, Slot]]:
+        """The slots of a height with their views, lowest first."""
+        for key in sorted(self._slots):
+            if key[0] == height:
+                yield key[1], self._slots[key]
+
+    def add_proposal(
+        self, message: PrePrepare, digest: bytes, credentials: Credentials
+    ) -> Contradiction | None:
+        """Keep the first well-signed proposal of a slot. Raises InvalidMessage for a bad signature."""
+        slot = self.get(message.height, message.view)
+        if slot.digest == digest:
+            return None
+        vote = message.compute_vote(digest)
+        credentials.verify_vote(vote)
+        self.remember(vote)
+        if slot.pre_prepare is not None and slot.digest is not None:
+            return self._accuse(slot.pre_prepare.compute_vote(slot.digest), vote)
+        slot.pre_prepare, slot.digest = message, digest
+        return None
+
+    def add_vote(self, vote: Vote, credentials: Credentials) -> Contradiction | None:
+        """Keep the first vote of a replica in a slot and phase; verified only when a second differs."""
+        self.remember(vote)
+        slot = self.get(vote.height, vote.view)
+        earlier = slot.add(vote)
+        if earlier is None or vote.replica in self._accused:
+            return None
+        credentials.verify_vote(vote)
+        try:
+            credentials.verify_vote(earlier)
+        except InvalidMessage:
+            slot.replace(vote)
+            return None
+        return self._accuse(earlier, vote)
+
+    def _accuse(self, first: Vote, second: Vote) -> Contradiction | None:
+        """Equivocation, told once for each replica and height (rule E7)."""
+        if first.replica in self._accused:
+            return None
+        self._accused.add(first.replica)
+        return first, second
+
+    def remember(self, vote: Vote) -> None:
+        """Keep a replica's highest vote, unverified: whoever is reminded of it verifies its own signature."""
+        known = self.latest.get(vote.replica)
+        if known is None or _compute_rank(vote) > _compute_rank(known):
+            self.latest[vote.replica] = vote
+
+
+def _compute_rank(vote: Vote) -> tuple[int, int, int, int]:
+    return vote.epoch, vote.height, vote.view, vote.phase
