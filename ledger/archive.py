@@ -1,0 +1,68 @@
+"""Committed blocks, certificates, transactions and receipts, read from the rows of one moment."""
+
+from __future__ import annotations
+
+from consensus.certificates import Certificate
+from crypto.encoding import decode_as
+from ledger import layout
+from ledger.block import Block, Header, decode_header
+from ledger.receipt import Receipt, decode_receipt
+from ledger.store import Rows
+from ledger.transaction import SignedTransaction, decode_transaction
+
+
+class Archive:
+    """What the node has committed, up to the head at which it was made."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+
+    def get_header_bytes(self, height: int) -> bytes | None:
+        return self.rows.get(layout.compute_header_key(height)) if height >= 0 else None
+
+    def get_header(self, height: int) -> Header | None:
+        header_bytes = self.get_header_bytes(height)
+        return None if header_bytes is None else decode_header(header_bytes)
+
+    def get_certificate(self, height: int) -> Certificate | None:
+        """None for height 0 too: the genesis block is final by agreement."""
+        row = self.rows.get(layout.compute_certificate_key(height)) if height > 0 else None
+        return None if row is None else decode_as(Certificate, row, size_max=layout.ROW_BYTES_MAX)
+
+    def get_signed_transactions(self, height: int) -> tuple[bytes, ...]:
+        """The block's signed transactions as bytes, none for an unknown height."""
+        row = self.rows.get(layout.compute_transactions_key(height)) if height >= 0 else None
+        return () if row is None else layout.decode_items(row)
+
+    def get_block(self, height: int) -> Block | None:
+        header_bytes = self.get_header_bytes(height)
+        if header_bytes is None:
+            return None
+        transactions = tuple(map(decode_transaction, self.get_signed_transactions(height)))
+        return Block(header_bytes, transactions)
+
+    def get_receipts(self, height: int) -> tuple[Receipt, ...]:
+        """The block's receipts in order, none for an unknown height."""
+        row = self.rows.get(layout.compute_receipts_key(height)) if height >= 0 else None
+        return () if row is None else tuple(map(decode_receipt, layout.decode_items(row)))
+
+    def get_position(self, transaction_id: bytes) -> tuple[int, int] | None:
+        """Height and index of the transaction, or None when it is in no block."""
+        row = self.rows.get(layout.compute_position_key(transaction_id))
+        return None if row is None else layout.decode_position(row)
+
+    def get_receipt_bytes(self, height: int, index: int) -> bytes:
+        row = self.rows.get(layout.compute_receipts_key(height))
+        assert row is not None, f"receipts of height {height} are written with its block"
+        return layout.decode_items(row)[index]
+
+    def get_receipt(self, transaction_id: bytes) -> Receipt | None:
+        position = self.get_position(transaction_id)
+        return None if position is None else decode_receipt(self.get_receipt_bytes(*position))
+
+    def get_transaction(self, transaction_id: bytes) -> SignedTransaction | None:
+        position = self.get_position(transaction_id)
+        if position is None:
+            return None
+        height, index = position
+        return decode_transaction(self.get_signed_transactions(height)[index])

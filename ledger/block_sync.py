@@ -1,0 +1,99 @@
+"""Catching up: committed blocks for a node that missed them, and what that node checks.
+
+The certificate stands for everything that a quorum checked before it voted, the clients' signatures
+included; so these are not verified again. The block is executed all the same: a node whose results differ
+from certified ones must stop (rule E2).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Final
+
+from msgspec import Meta, Struct
+
+from consensus.certificates import Certificate, InvalidCertificate
+from crypto.encoding import EncodingError, decode_as, encode
+from ledger.block import HEADER_BYTES_MAX, compute_header_digest, decode_header
+from ledger.block_rules import verify_before_execution
+from ledger.errors import BlockRefused, ResultsDiffer
+from ledger.transaction import TRANSACTION_BYTES_MAX, TransactionRefused, decode_transaction
+
+if TYPE_CHECKING:
+    from ledger.chain import Chain
+    from ledger.speculation import PendingCommit
+
+SYNC_BLOCK_BYTES_MAX: Final = 8_388_608
+"""Above the largest block that any genesis allows, with its certificate."""
+
+BLOCKS_PER_ANSWER_MAX: Final = 256
+
+
+class SyncBlock(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A committed block as one node gives it to another."""
+
+    header: Annotated[bytes, Meta(max_length=HEADER_BYTES_MAX)]
+    certificate: Certificate
+    transactions: tuple[Annotated[bytes, Meta(max_length=TRANSACTION_BYTES_MAX)], ...]
+    """Signed bytes in block order."""
+
+
+def encode_sync_block(block: SyncBlock) -> bytes:
+    return encode(block)
+
+
+def decode_sync_block(data: bytes) -> SyncBlock:
+    """Raises EncodingError; what the block says is not checked yet."""
+    return decode_as(SyncBlock, data, size_max=SYNC_BLOCK_BYTES_MAX)
+
+
+def serve_blocks(chain: Chain, height_from: int, *, count_max: int, bytes_max: int) -> list[SyncBlock]:
+    """Committed blocks from `height_from` up, as many as fit, one at least if there is any."""
+    blocks: list[SyncBlock] = []
+    left = bytes_max
+    for height in range(max(1, height_from), chain.head.height + 1):
+        if len(blocks) >= min(count_max, BLOCKS_PER_ANSWER_MAX):
+            break
+        header, certificate = chain.archive.get_header_bytes(height), chain.get_certificate(height)
+        assert header is not None
+        assert certificate is not None
+        transactions = chain.archive.get_signed_transactions(height)
+        left -= len(header) + sum(map(len, transactions))
+        if left < 0 and blocks:
+            break
+        blocks.append(SyncBlock(header, certificate, transactions))
+    return blocks
+
+
+def begin_sync_commit(chain: Chain, block: SyncBlock) -> PendingCommit:
+    """Verify and execute the next block; then `write` it and `Chain.finish_commit`.
+
+    Raises BlockRefused when the peer gave something else than the certified next block, ResultsDiffer when
+    it is certified and this node finds other results: then it must halt.
+    """
+    try:
+        header = decode_header(block.header)
+        transactions = tuple(map(decode_transaction, block.transactions))
+    except (EncodingError, TransactionRefused) as error:
+        raise BlockRefused("encoding", str(error), "a header and signed transactions") from error
+    digest = compute_header_digest(block.header)
+    certificate = block.certificate
+    if (certificate.height, certificate.digest) != (header.height, digest):
+        raise BlockRefused("certificate", certificate.digest, digest)
+    signed_hashes = [transaction.signed_hash for transaction in transactions]
+    verify_before_execution(
+        header, signed_hashes, head=chain.head, replica_set=chain.replica_set, chain_id=chain.chain_id
+    )
+    try:
+        certificate.verify(chain.chain_id, chain.replica_set)
+    except InvalidCertificate as error:
+        raise BlockRefused("certificate", str(error), "a quorum of the replica set") from error
+    if chain.get_speculation(digest) is None:
+        try:
+            chain.reproduce(header, transactions)
+        except BlockRefused as error:
+            raise ResultsDiffer(
+                f"height {header.height} is certified as {digest.hex()} by replicas "
+                f"{sorted(vote.replica for vote in certificate.signatures)}, but executing it here gives: "
+                f"{error}; stop this node and compare its software with theirs"
+            ) from error
+    return chain.begin_commit(digest, certificate)

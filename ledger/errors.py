@@ -1,0 +1,57 @@
+"""Whose fault it was, and what follows.
+
+    TransactionRefused  (ledger.transaction)  the client's: the transaction is not taken in, nothing stored
+    LedgerError
+    ├── BlockRefused      the peer's: the proposal or synced block is dropped and counted
+    ├── ProofRefused      whoever showed the proof: it does not prove what it claims
+    ├── NotHeld           the asker's: this node does not hold, or cannot prove, what was asked for
+    ├── GenesisMismatch   the operator's: the node does not start
+    ├── ResultsDiffer     nobody's to retry: a certified block gave other results here; the node halts
+    └── StoreFailed       the disk's: the node halts, the database handle is never used again
+
+Every message says where, what was found, what was expected and, where it helps, what to do.
+"""
+
+from __future__ import annotations
+
+
+class LedgerError(Exception):
+    """Any fault that the ledger finds, transactions' own refusals apart."""
+
+
+class BlockRefused(LedgerError):
+    """A block that breaks a rule; `where` names the header field or the part that does."""
+
+    def __init__(self, where: str, found: object, expected: object) -> None:
+        super().__init__(f"block, {where}: {_show(found)} found, {_show(expected)} expected")
+        self.where = where
+        self.found = found
+        self.expected = expected
+
+
+class ProofRefused(LedgerError):
+    """A proof that does not hold; `where` names the step at which it broke."""
+
+    def __init__(self, where: str, message: str) -> None:
+        super().__init__(f"proof, {where}: {message}")
+        self.where = where
+
+
+class NotHeld(LedgerError):
+    """This node does not hold, or cannot prove, what was asked for."""
+
+
+class GenesisMismatch(LedgerError):
+    """The directory belongs to another ledger, or the genesis is not the one it was created from."""
+
+
+class ResultsDiffer(LedgerError):
+    """A quorum certified results that this node does not find; it must not go on (rule E2)."""
+
+
+class StoreFailed(LedgerError):
+    """The database failed once; nothing it says afterwards can be trusted (rules P7, P8)."""
+
+
+def _show(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,329 @@
+"""Proofs that anybody can check with nothing but the genesis digest: no node, no network.
+
+A proof carries the genesis itself, so the digest leads to the replica set, the replica set to the
+certificate, the certificate to a header, and the header's roots to what is proved:
+
+- a `ReceiptProof`: how one transaction ended, by the history root of its own block;
+- a `StateProof`: the row under one state key at one height, or that there is none, by the state root.
+
+A file is a magic line that names kind and version, then the canonical encoding. Verification raises
+ProofRefused at the first step that fails, or returns what has been proved; it never returns a bool.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from msgspec import Meta, Struct
+
+from consensus.certificates import Certificate, InvalidCertificate
+from crypto.encoding import EncodingError, decode_as, encode
+from crypto.hashing import DIGEST_BYTES
+from crypto.merkle import (
+    EMPTY_ROOT,
+    PATH_LENGTH_MAX,
+    ProofError,
+    compute_leaf_hash,
+    compute_node_hash,
+    verify_inclusion,
+)
+from crypto.signatures import InvalidSignature
+from ledger.block import HEADER_BYTES_MAX, Header, compute_header_digest, decode_header
+from ledger.errors import ProofRefused
+from ledger.genesis import GENESIS_BYTES_MAX, Genesis, decode_genesis
+from ledger.receipt import Receipt, compute_history_leaf_hash, decode_receipt
+from ledger.state_tree import (
+    ARITY,
+    ENTRY_BYTES,
+    BucketProof,
+    compute_bucket_index,
+    compute_counted_hash,
+    compute_key_hash,
+    compute_node,
+    compute_value_hash,
+)
+from ledger.transaction import (
+    SignedTransaction,
+    TransactionRefused,
+    decode_transaction,
+    verify_transaction_signature,
+)
+
+PROOF_BYTES_MAX: Final = 16_777_216
+RECEIPT_MAGIC: Final = b"chartchain:receipt-proof:1\n"
+STATE_MAGIC: Final = b"chartchain:state-proof:1\n"
+
+_Hash = Annotated[bytes, Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
+_Path = Annotated[tuple[_Hash, ...], Meta(max_length=PATH_LENGTH_MAX)]
+_Counter = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+_GenesisBytes = Annotated[bytes, Meta(max_length=GENESIS_BYTES_MAX)]
+_HeaderBytes = Annotated[bytes, Meta(max_length=HEADER_BYTES_MAX)]
+_Entry = tuple[_Counter, Annotated[bytes, Meta(min_length=ENTRY_BYTES, max_length=ENTRY_BYTES)], _Path]
+_Siblings = Annotated[
+    bytes, Meta(min_length=(ARITY - 1) * DIGEST_BYTES, max_length=(ARITY - 1) * DIGEST_BYTES)
+]
+
+
+class ReceiptProof(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, kw_only=True):
+    """How one transaction ended."""
+
+    genesis: _GenesisBytes
+    header: _HeaderBytes
+    """Of the block that holds the transaction."""
+    certificate: Certificate
+    transaction: bytes
+    """The signed bytes."""
+    receipt: bytes
+    """Canonical encoding."""
+    leaf: _Counter
+    """Number of the receipt in the history of the ledger, from 0."""
+    path: _Path
+    """RFC 6962 audit path to the block's history root."""
+    epoch_changes: Annotated[tuple[bytes, ...], Meta(max_length=0)] = ()
+    """Changes of the replica set since the genesis; there are none in this version."""
+
+    def encode(self) -> bytes:
+        """The bytes of a proof file."""
+        return RECEIPT_MAGIC + encode(self)
+
+
+class StateProof(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, kw_only=True):
+    """The row under one state key after one block, or that there was none."""
+
+    genesis: _GenesisBytes
+    header: _HeaderBytes
+    certificate: Certificate
+    state_key: bytes
+    row: bytes | None
+    """None for a proof of absence."""
+    count: _Counter
+    """Entries in the key's bucket."""
+    entries: Annotated[tuple[_Entry, ...], Meta(max_length=2)]
+    """Index, entry and path within the bucket: the key's own, or its neighbours if it is absent."""
+    siblings: Annotated[tuple[_Siblings, ...], Meta(max_length=6)]
+    """The bucket's path to the state root: 15 hashes for each level."""
+    epoch_changes: Annotated[tuple[bytes, ...], Meta(max_length=0)] = ()
+
+    def encode(self) -> bytes:
+        """The bytes of a proof file."""
+        return STATE_MAGIC + encode(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertifiedBlock:
+    """What a genesis digest and a certificate establish about one block."""
+
+    genesis: Genesis
+    header: Header
+    digest: bytes
+    signers: tuple[int, ...]
+    """Ids of the replicas whose votes the certificate holds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProvedReceipt:
+    """A transaction and how it ended; `block.header` gives height and time."""
+
+    block: CertifiedBlock
+    transaction: SignedTransaction
+    receipt: Receipt
+
+    def describe(self) -> str:
+        """Some lines for people."""
+        header, calls = self.block.header, self.transaction.body.calls
+        return "\n".join(
+            (
+                f"network      {self.block.genesis.network}",
+                f"transaction  {self.transaction.transaction_id.hex()}",
+                f"sender       {_name_sender(self.block.genesis, self.transaction.body.sender)}",
+                f"calls        {', '.join(f'{call.contract}.{call.method}' for call in calls)}",
+                f"result       {self.receipt.code}",
+                f"block        height {header.height}, time {header.time_ms} ms",
+                f"certified by replicas {', '.join(map(str, self.block.signers))}",
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProvedState:
+    """The row that a state key had after a block, or None for proved absence."""
+
+    block: CertifiedBlock
+    state_key: bytes
+    row: bytes | None
+
+    def describe(self) -> str:
+        """Some lines for people."""
+        header = self.block.header
+        return "\n".join(
+            (
+                f"network      {self.block.genesis.network}",
+                f"state key    {self.state_key.hex()}",
+                f"row          {'absent' if self.row is None else f'{len(self.row)} bytes'}",
+                f"state root   {header.state_root.hex()}",
+                f"block        height {header.height}, time {header.time_ms} ms",
+                f"certified by replicas {', '.join(map(str, self.block.signers))}",
+            )
+        )
+
+
+def decode_proof(data: bytes) -> ReceiptProof | StateProof:
+    """The proof in a file's bytes. Raises ProofRefused when they are none of ours or not canonical."""
+    try:
+        if data.startswith(RECEIPT_MAGIC):
+            return decode_as(ReceiptProof, data[len(RECEIPT_MAGIC) :], size_max=PROOF_BYTES_MAX)
+        if data.startswith(STATE_MAGIC):
+            return decode_as(StateProof, data[len(STATE_MAGIC) :], size_max=PROOF_BYTES_MAX)
+    except EncodingError as error:
+        raise ProofRefused("file", str(error)) from error
+    raise ProofRefused("file", f"begins with {data[:32]!r}; a proof file of this version was expected")
+
+
+def verify_proof(proof: ReceiptProof | StateProof, genesis_digest: bytes) -> ProvedReceipt | ProvedState:
+    """What a proof of either kind proves. Raises ProofRefused."""
+    if isinstance(proof, ReceiptProof):
+        return verify_receipt_proof(proof, genesis_digest)
+    return verify_state_proof(proof, genesis_digest)
+
+
+def verify_receipt_proof(proof: ReceiptProof, genesis_digest: bytes) -> ProvedReceipt:
+    """The transaction and receipt proved on the ledger of `genesis_digest`. Raises ProofRefused."""
+    block = verify_certified_block(proof.genesis, proof.header, proof.certificate, genesis_digest)
+    try:
+        transaction = decode_transaction(proof.transaction)
+        verify_transaction_signature(transaction)
+    except (TransactionRefused, InvalidSignature) as error:
+        raise ProofRefused("transaction", str(error)) from error
+    if transaction.body.chain_id != genesis_digest:
+        raise ProofRefused("transaction", f"signed for chain {transaction.body.chain_id.hex()}")
+    try:
+        receipt = decode_receipt(proof.receipt)
+    except EncodingError as error:
+        raise ProofRefused("receipt", str(error)) from error
+    if receipt.transaction_id != transaction.transaction_id:
+        raise ProofRefused("receipt", f"of transaction {receipt.transaction_id.hex()}, not of the one shown")
+    if receipt.height != block.header.height:
+        raise ProofRefused("receipt", f"of height {receipt.height}, header of height {block.header.height}")
+    leaf_hash = compute_history_leaf_hash(receipt.transaction_id, proof.receipt)
+    try:
+        verify_inclusion(
+            leaf_hash=leaf_hash,
+            index=proof.leaf,
+            size=block.header.history_size,
+            path=proof.path,
+            root=block.header.history_root,
+        )
+    except ProofError as error:
+        raise ProofRefused("history", str(error)) from error
+    return ProvedReceipt(block=block, transaction=transaction, receipt=receipt)
+
+
+def verify_state_proof(proof: StateProof, genesis_digest: bytes) -> ProvedState:
+    """The row, or the absence, proved on the ledger of `genesis_digest`. Raises ProofRefused."""
+    block = verify_certified_block(proof.genesis, proof.header, proof.certificate, genesis_digest)
+    bucket = BucketProof(count=proof.count, entries=proof.entries, siblings=proof.siblings)
+    verify_bucket(
+        bucket,
+        state_key=proof.state_key,
+        row=proof.row,
+        root=block.header.state_root,
+        buckets_log2=block.genesis.parameters.state_buckets_log2,
+    )
+    return ProvedState(block=block, state_key=proof.state_key, row=proof.row)
+
+
+def verify_certified_block(
+    genesis_bytes: bytes, header_bytes: bytes, certificate: Certificate, genesis_digest: bytes
+) -> CertifiedBlock:
+    """The block that a quorum of the genesis's replicas certified. Raises ProofRefused."""
+    try:
+        genesis = decode_genesis(genesis_bytes)
+        header = decode_header(header_bytes)
+    except EncodingError as error:
+        raise ProofRefused("genesis or header", str(error)) from error
+    chain_id = genesis.compute_chain_id()
+    if chain_id != genesis_digest:
+        raise ProofRefused("genesis", f"digest {chain_id.hex()} found, {genesis_digest.hex()} expected")
+    digest = compute_header_digest(header_bytes)
+    if (header.chain_id, header.epoch) != (chain_id, genesis.replica_set.epoch):
+        raise ProofRefused("header", f"of chain {header.chain_id.hex()}, epoch {header.epoch}")
+    if (certificate.digest, certificate.height) != (digest, header.height):
+        raise ProofRefused("certificate", f"for block {certificate.digest.hex()}, not for {digest.hex()}")
+    try:
+        certificate.verify(chain_id, genesis.replica_set)
+    except InvalidCertificate as error:
+        raise ProofRefused("certificate", str(error)) from error
+    signers = tuple(sorted(vote.replica for vote in certificate.signatures))
+    return CertifiedBlock(genesis=genesis, header=header, digest=digest, signers=signers)
+
+
+def verify_bucket(
+    proof: BucketProof, *, state_key: bytes, row: bytes | None, root: bytes, buckets_log2: int
+) -> None:
+    """Return when under state root `root` the key has `row`, or no row if it is None. Raises ProofRefused."""
+    key_hash = compute_key_hash(state_key)
+    if row is None:
+        _check_neighbours(proof, key_hash)
+    else:
+        entry = key_hash + compute_value_hash(row)
+        if [shown for _, shown, _ in proof.entries] != [entry]:
+            raise ProofRefused("bucket", "the entry shown is not that of the key and row")
+    index = compute_bucket_index(key_hash, buckets_log2)
+    node = _compute_bucket_hash(proof)
+    if len(proof.siblings) * 4 != buckets_log2:
+        raise ProofRefused("state path", f"{len(proof.siblings)} levels found, {buckets_log2 // 4} expected")
+    for siblings in proof.siblings:
+        at = index % ARITY * DIGEST_BYTES
+        node = compute_node(siblings[:at] + node + siblings[at:])
+        index //= ARITY
+    if node != root:
+        raise ProofRefused("state path", f"leads to root {node.hex()}, {root.hex()} expected")
+
+
+def _check_neighbours(proof: BucketProof, key_hash: bytes) -> None:
+    """Return when the entries shown leave no place for `key_hash` in their bucket."""
+    places = [(index, entry[:DIGEST_BYTES]) for index, entry, _ in proof.entries]
+    if any(found == key_hash for _, found in places):
+        raise ProofRefused("bucket", "the key is present, its absence was to be shown")
+    below = [index for index, found in places if found < key_hash]
+    above = [index for index, found in places if found > key_hash]
+    left = below[-1] if below else -1
+    right = above[0] if above else proof.count
+    if len(below) > 1 or len(above) > 1 or right != left + 1:
+        raise ProofRefused("bucket", f"entries {left} and {right} of {proof.count} are not neighbours")
+
+
+def _compute_bucket_hash(proof: BucketProof) -> bytes:
+    """The hash of the bucket that holds all the entries shown."""
+    if not proof.entries:
+        # Only a bucket of no entries has none to show: the count is under the hash, so it cannot be denied.
+        return compute_counted_hash(proof.count, EMPTY_ROOT)
+    roots = set()
+    for index, entry, path in proof.entries:
+        roots.add(_compute_inclusion_root(compute_leaf_hash(entry), index, proof.count, path))
+    if len(roots) != 1:
+        raise ProofRefused("bucket", "the entries shown belong to different buckets")
+    return compute_counted_hash(proof.count, roots.pop())
+
+
+def _compute_inclusion_root(leaf_hash: bytes, index: int, size: int, path: tuple[bytes, ...]) -> bytes:
+    """The root to which an audit path leads; the inverse of `verify_inclusion`."""
+    if not 0 <= index < size:
+        raise ProofRefused("bucket", f"entry {index} of {size}")
+    result, last, used = leaf_hash, size - 1, 0
+    while last > 0:
+        if index & 1 or index < last:
+            if used == len(path):
+                raise ProofRefused("bucket", f"path of {used} hashes is too short for {size} entries")
+            pair = (path[used], result) if index & 1 else (result, path[used])
+            result, used = compute_node_hash(*pair), used + 1
+        index, last = index >> 1, last >> 1
+    if used != len(path):
+        raise ProofRefused("bucket", f"path of {len(path)} hashes is too long for {size} entries")
+    return result
+
+
+def _name_sender(genesis: Genesis, public_key: bytes) -> str:
+    names = [item.name for item in genesis.institutions if item.public_key == public_key]
+    return names[0] if names else f"key {public_key.hex()}"

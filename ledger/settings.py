@@ -1,0 +1,49 @@
+"""What an operator may choose about the ledger on one node; nothing here changes what blocks mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """LevelDB's own bounds."""
+
+    write_buffer_bytes: int = 8_388_608
+    """Writes that gather in memory before a table file is written."""
+    block_cache_bytes: int = 16_777_216
+    """Uncompressed table blocks kept in memory."""
+    open_files_max: int = 256
+    """Table files held open at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MempoolSettings:
+    """What may be outstanding on this node; beyond it a client is told to come back later."""
+
+    transactions_max: int = 2_000
+    """Transactions pending at once; saturated latency is this number divided by the rate."""
+    bytes_max: int = 16_777_216
+    """Their bodies and signatures together."""
+    sender_transactions_max: int = 1_500
+    """Pending transactions of one sender, so that one institution cannot fill the pool alone."""
+    relayed_factor: int = 2
+    """These three bounds are so many times higher for what another node relays, having accepted it."""
+    refusals_max: int = 4_096
+    """Refused transactions remembered by signed hash, so that a repeat costs no verification."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerSettings:
+    """All of the ledger's settings."""
+
+    store: StoreSettings = StoreSettings()
+    mempool: MempoolSettings = MempoolSettings()
+    cached_rows_max: int = 8_192
+    """Committed state rows kept decoded-ready in memory for permission checks."""
+    cached_row_bytes_max: int = 1_024
+    """Rows longer than this are not kept in that cache."""
+    known_senders_max: int = 1_024
+    """Senders whose right to send is remembered until the next block."""
+    speculations_max: int = 8
+    """Executed blocks kept by digest until one of them commits."""

@@ -1,0 +1,183 @@
+"""Admission: every refusal has its code, and nothing that a client can send makes the pool grow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from crypto.signatures import SigningKey
+from ledger.mempool import CODES
+from ledger.settings import LedgerSettings, MempoolSettings
+from ledger.transaction import (
+    BODY_BYTES_MAX,
+    TransactionRefused,
+    decode_transaction,
+    encode_transaction,
+    sign_transaction,
+)
+
+
+def refuse(chain: Any, transaction: Any) -> str:
+    with pytest.raises(TransactionRefused) as refusal:
+        chain.mempool.verify_and_add(transaction, head_time_ms=chain.head.header.time_ms)
+    assert refusal.value.code in CODES
+    assert str(refusal.value)
+    return refusal.value.code
+
+
+def accept(chain: Any, *transactions: Any) -> None:
+    for transaction in transactions:
+        chain.mempool.verify_and_add(transaction, head_time_ms=chain.head.header.time_ms)
+
+
+def small(make_kit: Any, **bounds: int) -> Any:
+    return make_kit(settings=LedgerSettings(mempool=MempoolSettings(**bounds)))
+
+
+def test_an_accepted_transaction_is_pending_until_it_commits(kit: Any) -> None:
+    chain = kit.open()
+    transaction = kit.note(b"a")
+    accept(chain, transaction)
+    assert transaction.signed_hash in chain.mempool
+    assert chain.mempool.get(transaction.signed_hash) is transaction
+    assert chain.find_end(transaction.transaction_id).status == "pending"
+    kit.commit(chain, *chain.mempool.take(10, 10_000))
+    assert len(chain.mempool) == chain.mempool.size_bytes == 0
+    assert chain.mempool.oldest is None
+    assert chain.find_end(transaction.transaction_id).status == "committed"
+
+
+def test_the_same_transaction_again_is_a_duplicate_then_already_committed(kit: Any) -> None:
+    chain = kit.open()
+    transaction = kit.note(b"a")
+    accept(chain, transaction)
+    assert refuse(chain, transaction) == "duplicate"
+    kit.commit(chain, transaction)
+    assert refuse(chain, transaction) == "already_committed"
+
+
+def test_a_transaction_of_another_ledger_is_refused(kit: Any) -> None:
+    assert refuse(kit.open(), kit.note(b"a", chain_id=b"c" * 32)) == "wrong_chain"
+
+
+def test_E5_expiry_is_against_block_time_and_bounded_on_both_sides(kit: Any) -> None:
+    chain = kit.open()
+    head_ms, window_ms = chain.head.header.time_ms, kit.parameters.expiry_window_ms_max
+    assert refuse(chain, kit.note(b"a", expires_ms=head_ms)) == "expired"
+    assert refuse(chain, kit.note(b"a", expires_ms=head_ms + window_ms + 1)) == "expires_too_late"
+    accept(chain, kit.note(b"a", expires_ms=head_ms + 1), kit.note(b"a", expires_ms=head_ms + window_ms))
+
+
+def test_too_late_an_expiry_is_not_held_against_the_transaction_for_ever(kit: Any) -> None:
+    chain = kit.open()
+    transaction = kit.note(
+        b"a", expires_ms=chain.head.header.time_ms + kit.parameters.expiry_window_ms_max + 9
+    )
+    assert refuse(chain, transaction) == "expires_too_late"
+    kit.commit(chain)
+    accept(chain, transaction)
+
+
+def test_an_unknown_sender_is_refused(kit: Any) -> None:
+    assert refuse(kit.open(), kit.note(b"a", by=kit.stranger)) == "unknown_sender"
+
+
+def test_a_bad_signature_is_remembered_for_these_bytes_only(kit: Any) -> None:
+    chain = kit.open()
+    good = kit.note(b"a")
+    bad = decode_transaction(bytes(64) + good.body_bytes)
+    assert bad.transaction_id == good.transaction_id
+    assert refuse(chain, bad) == "bad_signature"
+    with pytest.raises(TransactionRefused, match="does not verify"):
+        chain.mempool.check(bad, head_time_ms=chain.head.header.time_ms)
+    accept(chain, good)
+
+
+def test_malformed_and_oversized_bytes_are_refused_before_anything_else(kit: Any) -> None:
+    good = encode_transaction(kit.note(b"a"))
+    for data, code in (
+        (b"", "malformed"),
+        (good[:-1], "malformed"),
+        (good + b"\x00", "malformed"),
+        (bytes(64) + b"\x91" * 100_000, "too_large"),
+        (bytes(64) + b"\x91" * BODY_BYTES_MAX, "malformed"),
+    ):
+        with pytest.raises(TransactionRefused) as refusal:
+            decode_transaction(data)
+        assert refusal.value.code == code
+
+
+def test_the_pool_is_bounded_by_count(make_kit: Any) -> None:
+    kit = small(make_kit, transactions_max=3)
+    chain = kit.open()
+    accept(chain, *(kit.note(b"%d" % number) for number in range(3)))
+    late = kit.note(b"late")
+    assert refuse(chain, late) == "mempool_full"
+    kit.commit(chain, *chain.mempool.take(1, 10_000))
+    accept(chain, late)
+
+
+def test_the_pool_is_bounded_by_bytes(make_kit: Any) -> None:
+    kit = small(make_kit, bytes_max=1_000)
+    chain = kit.open()
+    accept(chain, kit.note(b"a", "x" * 500))
+    assert refuse(chain, kit.note(b"b", "x" * 500)) == "mempool_full"
+    accept(chain, kit.note(b"c"))
+
+
+def test_one_sender_cannot_fill_the_pool_for_the_others(make_kit: Any) -> None:
+    kit = small(make_kit, sender_transactions_max=2)
+    chain = kit.open()
+    accept(chain, kit.note(b"a"), kit.note(b"b"))
+    assert refuse(chain, kit.note(b"c")) == "mempool_full"
+    accept(chain, kit.note(b"c", by=kit.other))
+
+
+def test_remembered_refusals_are_bounded(make_kit: Any) -> None:
+    kit = small(make_kit, refusals_max=5)
+    chain = kit.open()
+    for number in range(20):
+        assert refuse(chain, kit.note(b"%d" % number, chain_id=b"c" * 32)) == "wrong_chain"
+    assert len(chain.mempool._refusals) == 5
+
+
+def test_transactions_are_taken_oldest_first_within_count_and_bytes(kit: Any) -> None:
+    chain = kit.open()
+    items = [kit.note(b"%d" % number) for number in range(5)]
+    accept(chain, *items)
+    assert chain.mempool.oldest == items[0].signed_hash
+    assert chain.mempool.take(3, 10_000) == items[:3]
+    assert chain.mempool.take(10, items[0].size_bytes + items[1].size_bytes) == items[:2]
+    assert chain.mempool.take(10, 0) == []
+    assert len(chain.mempool) == 5
+
+
+def test_what_expires_in_the_pool_leaves_it_and_is_known_as_expired(kit: Any) -> None:
+    chain = kit.open()
+    short = kit.note(b"short", expires_ms=chain.head.header.time_ms + 500)
+    accept(chain, short, kit.note(b"long"))
+    kit.commit(chain)
+    assert len(chain.mempool) == 1
+    assert chain.find_end(short.transaction_id, short.body.expires_ms).status == "expired"
+    assert chain.find_end(short.transaction_id).status == "unknown"
+
+
+def test_a_twin_under_another_signature_leaves_the_pool_when_the_body_commits(kit: Any) -> None:
+    chain = kit.open()
+    transaction = kit.note(b"a")
+    # Ed25519 lets a sender sign one body in many ways; here the twin's signature only has to differ.
+    twin = decode_transaction(b"\x01" * 64 + transaction.body_bytes)
+    chain.mempool.add(twin, head_time_ms=chain.head.header.time_ms)
+    kit.commit(chain, transaction)
+    assert len(chain.mempool) == 0
+    assert refuse(chain, twin) == "already_committed"
+
+
+def test_a_nonce_tells_apart_what_says_the_same(kit: Any) -> None:
+    chain = kit.open()
+    key: SigningKey = kit.sender
+    body = kit.note(b"a").body
+    again = sign_transaction(key, chain_id=kit.chain_id, calls=body.calls, expires_ms=body.expires_ms)
+    accept(chain, kit.note(b"a"), again)
+    assert len(chain.mempool) == 2
