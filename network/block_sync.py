@@ -1,0 +1,193 @@
+"""Catching up: fetches certified blocks that this node misses, in small batches, and makes them durable.
+
+One peer is asked at a time, for one batch, the one that showed the certificate first; then the next. What it
+sends is verified before it is applied (`ledger.block_sync`), so a lying peer costs one request and is passed
+over, and one that helps as slowly as it may costs one time limit in each round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+import structlog
+from msgspec import Meta, Struct
+
+from consensus.certificates import Certificate
+from consensus.replica_set import Height, ReplicaId, ReplicaSet
+from crypto.encoding import EncodingError, decode_as, encode
+from ledger.block_rules import BlockHead
+from ledger.block_sync import SYNC_BLOCK_BYTES_MAX, SyncBlock
+from ledger.errors import BlockRefused
+from network.link_ports import LinkRequests
+from network.requests import BadRequest, RequestFailed, RequestKind
+from network.settings import FetchSettings
+
+_BLOCKS_MAX = 256
+
+_log = structlog.get_logger("network.block_sync")
+
+
+class BlocksRequest(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """What one node asks of another."""
+
+    height_from: Annotated[int, Meta(ge=1, le=2**63 - 1)]
+    count_max: Annotated[int, Meta(ge=1, le=_BLOCKS_MAX)]
+
+
+class _Blocks(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    blocks: Annotated[tuple[SyncBlock, ...], Meta(max_length=_BLOCKS_MAX)]
+
+
+class SyncedChain(Protocol):
+    """The part of the ledger that block sync looks at."""
+
+    @property
+    def head(self) -> BlockHead: ...
+
+    @property
+    def replica_set(self) -> ReplicaSet: ...
+
+
+ServeBlocks = Callable[[int, int, int], list[SyncBlock]]
+"""Committed blocks from a height up: (height from, count at most, bytes at most)."""
+
+ApplyBlock = Callable[[SyncBlock], Awaitable[bool]]
+"""Verify, execute and write the next block; False when it is not the next one any more.
+
+Raises BlockRefused for the peer's fault; anything else must stop the node."""
+
+OnSynced = Callable[[Height, bytes, Certificate, ReplicaSet], None]
+
+
+@dataclass(slots=True)
+class SyncCounters:
+    """Since the node's start; for metrics."""
+
+    blocks: int = 0
+    refused: int = 0
+    """Blocks that peers sent and that were not what the ledger says."""
+    unanswered: int = 0
+
+
+class BlockSync:
+    """`consensus.ports.BlockSync`; all methods on the event loop."""
+
+    def __init__(
+        self,
+        *,
+        links: LinkRequests,
+        chain: SyncedChain,
+        apply: ApplyBlock,
+        serve: ServeBlocks,
+        on_synced: OnSynced,
+        on_failure: Callable[[BaseException], None],
+        settings: FetchSettings | None = None,
+    ) -> None:
+        """`on_failure` is told what must stop the node: the disk, or results that differ."""
+        self._links = links
+        self._chain = chain
+        self._apply = apply
+        self._serve = serve
+        self._on_synced = on_synced
+        self._on_failure = on_failure
+        self._settings = settings or FetchSettings()
+        self._target = 0
+        self._source = ReplicaId(0)
+        self._task: asyncio.Task[None] | None = None
+        self.counters = SyncCounters()
+
+    @property
+    def is_running(self) -> bool:
+        return self._task is not None and not self._task.done()
+
+    def request(self, height: int, source: ReplicaId) -> None:
+        """Fetch up to `height`, from `source` first; returns at once. A run under way goes on to `height`."""
+        self._target = max(self._target, height)
+        self._source = source
+        if not self.is_running:
+            self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def on_request(self, replica: ReplicaId, payload: bytes) -> bytes | None:
+        """Answer a peer with committed blocks. Raises BadRequest."""
+        try:
+            request = decode_as(BlocksRequest, payload, size_max=64)
+        except EncodingError as error:
+            raise BadRequest(f"request for blocks: {error}") from error
+        count_max = min(request.count_max, self._settings.sync_blocks_max)
+        blocks = self._serve(request.height_from, count_max, self._settings.answer_bytes_max)
+        return encode(_Blocks(tuple(blocks))) if blocks else None
+
+    async def _run(self) -> None:
+        try:
+            # Each peer is asked for one batch in turn, so that none can hold the node back by its own
+            # pace; who did not help is asked no more. When nobody is left, the replica asks again in its
+            # own time.
+            useless: set[ReplicaId] = set()
+            while peers := [peer for peer in self._order_peers() if peer not in useless]:
+                for peer in peers:
+                    if self._chain.head.height >= self._target:
+                        return
+                    if not await self._take_from(peer):
+                        useless.add(peer)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self._on_failure(error)
+
+    async def _take_from(self, peer: ReplicaId) -> bool:
+        """One batch of blocks; True when the head moved."""
+        head = self._chain.head.height
+        count = min(self._settings.sync_blocks_max, self._target - head)
+        try:
+            answer = await self._links.request(
+                peer,
+                RequestKind.BLOCKS,
+                encode(BlocksRequest(head + 1, count)),
+                self._settings.sync_timeout_ms,
+            )
+        except RequestFailed:
+            self.counters.unanswered += 1
+            return False
+        if answer is None:
+            return False
+        try:
+            for block in self._decode(answer, count):
+                if await self._apply(block):
+                    self.counters.blocks += 1
+        except (EncodingError, BlockRefused) as error:
+            self.counters.refused += 1
+            _log.warning("block refused", replica=peer, height=self._chain.head.height + 1, reason=str(error))
+            self._links.penalise(peer, f"block sync: {error}")
+        return self._report(head)
+
+    def _decode(self, answer: bytes, count_max: int) -> tuple[SyncBlock, ...]:
+        """Raises EncodingError, or BlockRefused for more blocks than were asked for.
+
+        Consensus may be at work right above these, and must not be overtaken there.
+        """
+        size_max = SYNC_BLOCK_BYTES_MAX + self._settings.answer_bytes_max
+        blocks = decode_as(_Blocks, answer, size_max=size_max).blocks
+        if len(blocks) > count_max:
+            raise BlockRefused("count", len(blocks), f"{count_max} at most, as asked for")
+        return blocks
+
+    def _report(self, height_before: int) -> bool:
+        head = self._chain.head
+        if head.height == height_before or head.certificate is None:
+            return False
+        self._on_synced(Height(head.height), head.digest, head.certificate, self._chain.replica_set)
+        return True
+
+    def _order_peers(self) -> Iterator[ReplicaId]:
+        connected = self._links.connected
+        if self._source in connected:
+            yield self._source
+        yield from (peer for peer in connected if peer != self._source)

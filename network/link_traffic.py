@@ -1,0 +1,130 @@
+"""What happens on a link while there is one: frames go out, frames come in, and garbage ends it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TypeAlias
+
+import aiohttp
+import structlog
+from aiohttp import web
+
+from network.frames import BadFrame, Channel, decode_frame
+from network.link_ports import LinkHandlers, RequestHandler
+from network.peer import Peer
+from network.requests import (
+    Answer,
+    BadRequest,
+    RequestKind,
+    decode_answer,
+    decode_request,
+    encode_answer,
+)
+from network.settings import LinkSettings
+
+AnyWebSocket: TypeAlias = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
+
+_log = structlog.get_logger("network.links")
+
+
+class LinkTraffic:
+    """Runs the links of all peers."""
+
+    def __init__(self, settings: LinkSettings) -> None:
+        self._settings = settings
+        self._closing: set[asyncio.Task[object]] = set()
+        self.handlers: LinkHandlers | None = None
+        self.request_handlers: dict[RequestKind, RequestHandler] = {}
+
+    async def wait_closed(self) -> None:
+        """Return when every leave-taking has ended."""
+        await asyncio.gather(*self._closing, return_exceptions=True)
+
+    async def run(self, peer: Peer, socket: AnyWebSocket) -> None:
+        """Until the link ends: write what waits, hand on what comes."""
+        assert self.handlers is not None
+        previous = peer.attach(socket)
+        if previous is not None:
+            self.close_socket(previous, 1001, "replaced")
+        _log.info("link up", replica=peer.replica)
+        writer = asyncio.create_task(self._write(peer, socket))
+        try:
+            self.handlers.on_connected(peer.replica)
+            await self._read(peer, socket)
+        finally:
+            writer.cancel()
+            if peer.detach(socket):
+                _log.info("link down", replica=peer.replica)
+            self.close_socket(socket, 1000, "")
+
+    async def _write(self, peer: Peer, socket: AnyWebSocket) -> None:
+        try:
+            while peer.socket is socket:  # Not the queue's writer any more once the link is replaced.
+                frame = peer.queue.take()
+                if frame is None:
+                    peer.has_frames.clear()
+                    await peer.has_frames.wait()
+                    continue
+                await socket.send_bytes(frame)
+                peer.counters.frames_sent += 1
+                peer.counters.bytes_sent += len(frame)
+        except (OSError, aiohttp.ClientError):
+            self.close_socket(socket, 1001, "")  # The reader finds the end and winds up.
+
+    async def _read(self, peer: Peer, socket: AnyWebSocket) -> None:
+        async for message in socket:
+            if message.type is aiohttp.WSMsgType.BINARY:
+                try:
+                    self._dispatch(peer, message.data)
+                except (BadFrame, BadRequest) as error:
+                    self.cut(peer, str(error))
+                    return
+            else:
+                self.cut(peer, f"a WebSocket message of type {message.type.name}, a binary one expected")
+                return
+        if socket.close_code in (1002, 1007, 1009) and peer.socket is socket:
+            self.cut(peer, f"WebSocket error {socket.close_code}")
+
+    def _dispatch(self, peer: Peer, data: bytes) -> None:
+        assert self.handlers is not None
+        if peer.get_ban_left_ms():
+            return
+        peer.counters.frames_received += 1
+        peer.counters.bytes_received += len(data)
+        frame = decode_frame(data, messages_max=self._settings.frame_messages_max)
+        match frame.channel:
+            case Channel.CONSENSUS:
+                for message in frame.messages:
+                    self.handlers.on_consensus(peer.replica, message)
+            case Channel.TRANSACTIONS:
+                self.handlers.on_transactions(peer.replica, frame.messages)
+            case Channel.REQUEST:
+                for message in frame.messages:
+                    self._answer(peer, message)
+            case Channel.ANSWER:
+                for message in frame.messages:
+                    peer.requests.close(decode_answer(message))
+
+    def _answer(self, peer: Peer, message: bytes) -> None:
+        request = decode_request(message)
+        if not peer.queue.has_room_for_answer:
+            peer.counters.requests_dropped += 1
+            return
+        handler = self.request_handlers.get(request.kind)
+        payload = None if handler is None else handler(peer.replica, request.payload)
+        peer.queue.put_answer(encode_answer(Answer(request.number, payload)))
+        peer.has_frames.set()
+
+    def cut(self, peer: Peer, reason: str) -> None:
+        peer.ban()
+        peer.counters.penalties += 1
+        _log.warning("peer cut off", replica=peer.replica, reason=reason, for_ms=peer.get_ban_left_ms())
+        if peer.socket is not None:
+            self.close_socket(peer.socket, 1008, "cut off")
+
+    def close_socket(self, socket: object, code: int, message: str) -> None:
+        """Take leave in the background; the peer may take its time."""
+        assert isinstance(socket, web.WebSocketResponse | aiohttp.ClientWebSocketResponse)
+        task: asyncio.Task[object] = asyncio.ensure_future(socket.close(code=code, message=message.encode()))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)

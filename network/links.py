@@ -1,0 +1,311 @@
+"""Links: one WebSocket over mutual TLS 1.3 for each pair of nodes.
+
+The node with the lower replica id dials, the other accepts; so there is never a second link to agree about. A
+new link of a peer replaces the one before, which may be dead without knowing it.
+
+Invariants:
+
+- Nothing is taken from a peer before its certificate's key was found to be the replica set's for the id that
+  it claims.
+- Sending never blocks and never raises: what cannot wait any more is dropped and counted.
+- A frame is bounded before it is decoded; a peer that sends garbage is cut off for a while.
+
+What consensus messages and transactions say is not known here; handlers are plain functions on the event
+loop, and what they raise is a defect of this node and ends the link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import aiohttp
+import structlog
+from aiohttp import web
+
+from consensus.replica_set import ReplicaId, ReplicaSet
+from network.frames import Channel, encode_frame
+from network.link_ports import LinkHandlers, PeerAddress, RefusedLinks, RequestHandler
+from network.link_traffic import LinkTraffic
+from network.peer import Peer, PeerCounters
+from network.requests import RequestFailed, RequestKind
+from network.settings import LinkSettings
+from network.tls import LinkTls, PeerRefused, get_peer_certificate, verify_peer
+
+PROTOCOL_VERSION: Final = 1
+PATH: Final = "/link"
+LOGGED_REFUSALS_MAX: Final = 100
+"""Refused links that are logged one by one; further ones are only counted."""
+
+_log = structlog.get_logger("network.links")
+
+
+class Links:
+    """`consensus.ports.Transport` over the links of one node."""
+
+    def __init__(
+        self,
+        *,
+        replica: ReplicaId,
+        replica_set: ReplicaSet,
+        chain_id: bytes,
+        tls: LinkTls,
+        listen_host: str,
+        listen_port: int,
+        addresses: tuple[PeerAddress, ...],
+        settings: LinkSettings | None = None,
+        clock_ms: Callable[[], int] = lambda: time.monotonic_ns() // 1_000_000,
+    ) -> None:
+        self._replica = replica
+        self._replica_set = replica_set
+        self._chain_id = chain_id
+        self._tls = tls
+        self._listen = (listen_host, listen_port)
+        self._addresses = {address.replica: address for address in addresses}
+        self._settings = settings or LinkSettings()
+        self._clock_ms = clock_ms
+        self._peers: dict[ReplicaId, Peer] = {}
+        self._traffic = LinkTraffic(self._settings)
+        self._dialers: dict[ReplicaId, asyncio.Task[None]] = {}
+        self._session: aiohttp.ClientSession | None = None
+        self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
+        self.refused = RefusedLinks()
+
+    # Life
+
+    async def start(self, handlers: LinkHandlers) -> None:
+        """Listen and dial. Raises OSError when the address cannot be had."""
+        self._traffic.handlers = handlers
+        app = web.Application()
+        app.router.add_get(PATH, self._accept)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        await self._runner.setup()
+        host, port = self._listen
+        assert self._runner.server is not None
+        self._server = await asyncio.get_running_loop().create_server(
+            self._runner.server,
+            host,
+            port,
+            ssl=self._tls.server_context,
+            ssl_handshake_timeout=self._settings.connect_timeout_ms / 1_000,
+        )
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=self._tls.client_context, limit=0, use_dns_cache=False)
+        )
+        self._adopt_members()
+
+    async def close(self) -> None:
+        """End all links and stop listening."""
+        for dialer in self._dialers.values():
+            dialer.cancel()
+        await asyncio.gather(*self._dialers.values(), return_exceptions=True)
+        for peer in self._peers.values():
+            if peer.socket is not None:
+                self._traffic.close_socket(peer.socket, 1001, "going away")
+        await self._traffic.wait_closed()
+        if self._session is not None:
+            await self._session.close()
+        if self._server is not None:
+            self._server.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    def update_replica_set(self, replica_set: ReplicaSet) -> None:
+        """A new epoch: links to former members end, new members are dialled or awaited."""
+        self._replica_set = replica_set
+        self._adopt_members()
+
+    def serve(self, kind: RequestKind, handler: RequestHandler) -> None:
+        """Answer the peers' requests of this kind."""
+        self._traffic.request_handlers[kind] = handler
+
+    # What the rest of the node asks for
+
+    @property
+    def listen_port(self) -> int:
+        """The port in use; told apart from the wanted one when that was 0."""
+        assert self._server is not None
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    @property
+    def connected(self) -> tuple[ReplicaId, ...]:
+        """The peers with a link now, in ascending order."""
+        return tuple(sorted(replica for replica, peer in self._peers.items() if peer.is_connected))
+
+    @property
+    def counters(self) -> Mapping[ReplicaId, PeerCounters]:
+        return {replica: peer.counters for replica, peer in self._peers.items()}
+
+    @property
+    def dropped(self) -> Mapping[ReplicaId, tuple[int, int]]:
+        """By peer: consensus messages and relay frames that gave way to the bounds."""
+        return {
+            replica: (peer.queue.consensus_dropped, peer.queue.relay_frames_dropped)
+            for replica, peer in self._peers.items()
+        }
+
+    def send(self, replica: ReplicaId, message: bytes) -> None:
+        """A consensus message to one peer, ahead of everything that is not one."""
+        peer = self._peers.get(replica)
+        if peer is None or not peer.is_connected:
+            if peer is not None:
+                peer.counters.unsent += 1
+            return
+        if peer.queue.put_consensus(message):
+            peer.has_frames.set()
+
+    def broadcast(self, message: bytes) -> None:
+        """A consensus message to every peer."""
+        for replica in self._peers:
+            self.send(replica, message)
+
+    def broadcast_transactions(self, signed: list[bytes]) -> None:
+        """Transactions to every peer, in one frame that is encoded once."""
+        frame = encode_frame(Channel.TRANSACTIONS, signed)
+        for peer in self._peers.values():
+            self._put_relay_frame(peer, frame)
+
+    def send_transactions(self, replica: ReplicaId, signed: list[bytes]) -> None:
+        """Transactions to one peer."""
+        peer = self._peers.get(replica)
+        if peer is not None:
+            self._put_relay_frame(peer, encode_frame(Channel.TRANSACTIONS, signed))
+
+    async def request(
+        self, replica: ReplicaId, kind: RequestKind, payload: bytes, timeout_ms: int
+    ) -> bytes | None:
+        """The peer's answer, None when it refuses. Raises RequestFailed."""
+        peer = self._peers.get(replica)
+        if peer is None or not peer.is_connected:
+            raise RequestFailed(f"replica {replica}: no link")
+        message, answer = peer.requests.open(kind, payload)
+        peer.queue.put_request(message)
+        peer.has_frames.set()
+        try:
+            async with asyncio.timeout(timeout_ms / 1_000):
+                return await answer
+        except TimeoutError as error:
+            raise RequestFailed(f"replica {replica}: no answer within {timeout_ms} ms") from error
+
+    def penalise(self, replica: ReplicaId, reason: str) -> None:
+        """Count what no honest node sends; a peer that does it often is cut off for a while."""
+        peer = self._peers.get(replica)
+        if peer is not None and peer.add_penalty():
+            self._traffic.cut(peer, reason)
+
+    # Parts of the above
+
+    def _put_relay_frame(self, peer: Peer, frame: bytes) -> None:
+        if peer.is_connected:
+            peer.queue.put_relay_frame(frame)
+            peer.has_frames.set()
+
+    def _adopt_members(self) -> None:
+        members = {ReplicaId(member.replica) for member in self._replica_set.members} - {self._replica}
+        for replica in members - self._peers.keys():
+            self._peers[replica] = Peer(replica, self._settings, self._clock_ms)
+            if self._replica < replica and replica in self._addresses:
+                task = asyncio.create_task(self._dial_forever(self._peers[replica]))
+                self._dialers[replica] = task
+        for replica in self._peers.keys() - members:
+            if replica in self._dialers:
+                self._dialers.pop(replica).cancel()
+            socket = self._peers.pop(replica).socket
+            if socket is not None:
+                self._traffic.close_socket(socket, 1008, "no member any more")
+
+    async def _dial_forever(self, peer: Peer) -> None:
+        """Keep a link to one peer; failures are waited out, longer each time."""
+        backoff_ms = self._settings.backoff_ms
+        while True:
+            opened = peer.counters.links_opened
+            try:
+                await self._dial(peer)
+            except (aiohttp.ClientError, OSError, TimeoutError, PeerRefused) as error:
+                _log.debug("link failed", replica=peer.replica, reason=str(error) or type(error).__name__)
+            except Exception:
+                # A handler's defect ends this link, and must not end the dialling for good.
+                _log.exception("link ended by a defect", replica=peer.replica)
+            if peer.counters.links_opened > opened:
+                backoff_ms = self._settings.backoff_ms
+            # Spread, so that nodes that went down together do not all knock at the same moment.
+            jitter = 1 + random.random() / 2  # noqa: S311
+            await asyncio.sleep(max(backoff_ms * jitter, peer.get_ban_left_ms()) / 1_000)
+            backoff_ms = min(2 * backoff_ms, self._settings.backoff_ms_max)
+
+    async def _dial(self, peer: Peer) -> None:
+        address, settings = self._addresses[peer.replica], self._settings
+        assert self._session is not None
+        async with asyncio.timeout(settings.connect_timeout_ms / 1_000):
+            socket = await self._session.ws_connect(
+                f"https://{_quote_host(address.host)}:{address.port}{PATH}",
+                headers=self._compose_greeting(),
+                heartbeat=settings.heartbeat_ms / 1_000,
+                max_msg_size=settings.frame_bytes_max,
+                timeout=aiohttp.ClientWSTimeout(ws_close=settings.close_timeout_ms / 1_000),
+            )
+        try:
+            certificate = get_peer_certificate(socket.get_extra_info("ssl_object"))
+            verify_peer(certificate, peer.replica, self._replica_set)
+        except PeerRefused:
+            self.refused.add("certificate")
+            await socket.close(code=1008)
+            raise
+        await self._traffic.run(peer, socket)
+
+    async def _accept(self, request: web.Request) -> web.StreamResponse:
+        peer, refusal = self._admit(request)
+        if peer is None or refusal is not None:
+            return refusal or web.Response(status=403)
+        settings = self._settings
+        socket = web.WebSocketResponse(
+            timeout=settings.close_timeout_ms / 1_000,
+            heartbeat=settings.heartbeat_ms / 1_000,
+            max_msg_size=settings.frame_bytes_max,
+            compress=False,
+        )
+        await socket.prepare(request)
+        await self._traffic.run(peer, socket)
+        return socket
+
+    def _admit(self, request: web.Request) -> tuple[Peer | None, web.Response | None]:
+        """Who is at the door, or why it stays closed."""
+        greeting = request.headers
+        claimed = greeting.get("Chartchain-Replica", "")
+        if greeting.get("Chartchain-Protocol") != str(PROTOCOL_VERSION) or not claimed.isascii():
+            self.refused.add("greeting")
+            return None, web.Response(status=426, text=f"protocol version {PROTOCOL_VERSION} expected")
+        if greeting.get("Chartchain-Chain") != self._chain_id.hex():
+            self.refused.add("greeting")
+            return None, web.Response(status=409, text="another chain: compare the genesis files")
+        try:
+            number = int(claimed) if claimed.isdigit() and len(claimed) <= 5 else -1
+            certificate = get_peer_certificate(
+                request.transport.get_extra_info("ssl_object") if request.transport else None
+            )
+            verify_peer(certificate, number, self._replica_set)
+        except PeerRefused as error:
+            if self.refused.add("certificate") <= LOGGED_REFUSALS_MAX:
+                _log.warning("link refused", reason=str(error))
+            return None, web.Response(status=403, text="this certificate is not that replica's")
+        peer = self._peers.get(ReplicaId(number))
+        if peer is None or peer.get_ban_left_ms():
+            self.refused.add("banned")
+            return None, web.Response(status=403, text="not now")
+        return peer, None
+
+    def _compose_greeting(self) -> dict[str, str]:
+        return {
+            "Chartchain-Protocol": str(PROTOCOL_VERSION),
+            "Chartchain-Chain": self._chain_id.hex(),
+            "Chartchain-Replica": str(self._replica),
+        }
+
+
+def _quote_host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,112 @@
+"""One other node as this one sees it: queue, open requests, the link while there is one, standing.
+
+A peer that sends what no honest node sends is counted against; soon it is cut off, and stays away longer each
+time. Its standing outlives its links.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from consensus.replica_set import ReplicaId
+from network.peer_queue import PeerQueue
+from network.requests import OpenRequests
+from network.settings import LinkSettings
+
+
+class Socket(Protocol):
+    """The part of aiohttp's two WebSocket classes that a link needs."""
+
+    async def send_bytes(self, data: bytes) -> None: ...
+
+    async def close(self, *, code: int = 1000, message: bytes = b"") -> object: ...
+
+
+@dataclass(slots=True)
+class PeerCounters:
+    """What happened with a peer since the node's start; for metrics."""
+
+    links_opened: int = 0
+    frames_sent: int = 0
+    bytes_sent: int = 0
+    frames_received: int = 0
+    bytes_received: int = 0
+    penalties: int = 0
+    """Things sent that no honest node sends."""
+    cuts: int = 0
+    """Times the peer was cut off for it."""
+    requests_dropped: int = 0
+    """Requests of the peer that came while enough answers were waiting."""
+    unsent: int = 0
+    """Consensus messages for the peer while there was no link."""
+
+
+@dataclass(slots=True)
+class Peer:
+    """State of one peer; all methods on the event loop."""
+
+    replica: ReplicaId
+    settings: LinkSettings
+    clock_ms: Callable[[], int]
+    queue: PeerQueue = field(init=False)
+    requests: OpenRequests = field(init=False)
+    counters: PeerCounters = field(default_factory=PeerCounters)
+    socket: Socket | None = None
+    has_frames: asyncio.Event = field(default_factory=asyncio.Event)
+    _penalties: int = 0
+    _penalties_since_ms: int = 0
+    _banned_until_ms: int = 0
+    _bans: int = 0
+
+    def __post_init__(self) -> None:
+        self.queue = PeerQueue(self.settings)
+        self.requests = OpenRequests(self.settings.requests_max)
+
+    @property
+    def is_connected(self) -> bool:
+        return self.socket is not None
+
+    def get_ban_left_ms(self) -> int:
+        """How long the peer must stay away, 0 when it is welcome."""
+        return max(0, self._banned_until_ms - self.clock_ms())
+
+    def attach(self, socket: Socket) -> Socket | None:
+        """The peer has a link (again); the one that it replaces, if any, is the caller's to close."""
+        previous, self.socket = self.socket, socket
+        self._forget_waiting("the link was replaced")
+        self.counters.links_opened += 1
+        return previous
+
+    def detach(self, socket: Socket) -> bool:
+        """The link ended. False when another has replaced it already."""
+        if self.socket is not socket:
+            return False
+        self.socket = None
+        self._forget_waiting("the link ended")
+        return True
+
+    def add_penalty(self) -> bool:
+        """Count one thing against the peer; True when it is to be cut off now."""
+        now = self.clock_ms()
+        if now - self._penalties_since_ms > self.settings.penalty_interval_ms:
+            self._penalties, self._penalties_since_ms = 0, now
+        self._penalties += 1
+        self.counters.penalties += 1
+        return self._penalties >= self.settings.penalties_max
+
+    def ban(self) -> None:
+        """Keep the peer away for a while, longer each time until it has behaved for a long time."""
+        now, settings = self.clock_ms(), self.settings
+        if now - self._banned_until_ms > settings.ban_ms_max:
+            self._bans = 0
+        self._banned_until_ms = now + min(settings.ban_ms << min(self._bans, 20), settings.ban_ms_max)
+        self._bans += 1
+        self._penalties = 0
+        self.counters.cuts += 1
+
+    def _forget_waiting(self, reason: str) -> None:
+        self.queue.clear()
+        self.requests.fail_all(f"replica {self.replica}: {reason}")

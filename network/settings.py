@@ -1,0 +1,119 @@
+"""What an operator may choose about the network of one node; nothing here changes what is sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from consensus.messages import MESSAGE_BYTES_MAX
+from ledger.block_sync import SYNC_BLOCK_BYTES_MAX
+from ledger.transaction import BODY_BYTES_MAX
+
+CONSENSUS_BATCH_MAX: Final = 256
+"""Consensus messages in one frame."""
+
+_FRAME_OVERHEAD_BYTES: Final = 65_536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkSettings:
+    """Links to the other nodes; every bound is for one peer."""
+
+    frame_bytes_max: int = 9_437_184
+    """A longer frame is refused before it is decoded; above the largest block that block sync may send."""
+    frame_messages_max: int = 4_096
+    """Messages in one received frame."""
+    batch_bytes: int = 65_536
+    """Consensus messages that wait go out together up to about this size."""
+    consensus_messages_max: int = 4_096
+    """Consensus messages that wait for a peer; further ones are dropped, and repaired by STATUS."""
+    consensus_bytes_max: int = 33_554_432
+    """Their bytes; a proposal of a full block has about 64 kB."""
+    relay_bytes_max: int = 8_388_608
+    """Relayed transactions that wait for a peer; the oldest give way, and are fetched when needed."""
+    requests_max: int = 64
+    """Requests to a peer that wait for its answer."""
+    answers_max: int = 16
+    """Answers that wait to be sent to a peer; its requests beyond that are dropped."""
+    heartbeat_ms: int = 10_000
+    """A silent link is probed this often, and cut when no answer comes in half the time."""
+    connect_timeout_ms: int = 5_000
+    """For dialling, the TLS handshake and the greeting together."""
+    close_timeout_ms: int = 1_000
+    """How long a peer may take to take leave."""
+    backoff_ms: int = 100
+    """Before a peer is dialled again; doubles with each failure and is spread at random by up to a half."""
+    backoff_ms_max: int = 5_000
+    """The cap of that doubling."""
+    penalties_max: int = 16
+    """Things no honest replica sends, within one penalty interval, before the link is cut."""
+    penalty_interval_ms: int = 60_000
+    """After this long penalties are forgotten."""
+    ban_ms: int = 10_000
+    """How long a peer that was cut off stays away; doubles each time up to `ban_ms_max`."""
+    ban_ms_max: int = 600_000
+    """The cap of that doubling."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelaySettings:
+    """Transactions between nodes."""
+
+    batch_transactions_max: int = 128
+    """New transactions are relayed once so many have gathered."""
+    batch_bytes_max: int = 262_144
+    """Or so many bytes."""
+    delay_ms: int = 8
+    """Or after this long; at once when nothing was relayed for as long."""
+    verification_chunk_max: int = 32
+    """Signatures verified before everything else gets its turn, about 2 ms."""
+    peer_transactions_max: int = 4_096
+    """Relayed transactions of one peer that wait for verification; the oldest give way."""
+    peer_bytes_max: int = 8_388_608
+    """Their bytes."""
+    cut_ms: int = 30_000
+    """How long nothing is taken from the relay of a peer that passed on a badly signed transaction."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchSettings:
+    """Fetching what a node misses: bodies of proposed transactions, and blocks."""
+
+    timeout_ms: int = 500
+    """How long one peer may take to send bodies."""
+    hashes_max: int = 2_048
+    """Bodies asked for in one request."""
+    answer_bytes_max: int = 1_048_576
+    """Bodies or blocks in one answer, one at least."""
+    sync_timeout_ms: int = 3_000
+    """How long one peer may take to send blocks."""
+    sync_blocks_max: int = 64
+    """Blocks asked for in one request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSettings:
+    """All of the network's settings."""
+
+    links: LinkSettings = LinkSettings()
+    relay: RelaySettings = RelaySettings()
+    fetch: FetchSettings = FetchSettings()
+
+    def __post_init__(self) -> None:
+        """What one node sends, the next one must take: frames have room for the largest message."""
+        links, relay = self.links, self.relay
+        largest = max(
+            MESSAGE_BYTES_MAX,
+            SYNC_BLOCK_BYTES_MAX,
+            self.fetch.answer_bytes_max + BODY_BYTES_MAX,
+            relay.batch_bytes_max + BODY_BYTES_MAX,
+        )
+        if links.frame_bytes_max < largest + _FRAME_OVERHEAD_BYTES:
+            raise ValueError(
+                f"links.frame_bytes_max: {links.frame_bytes_max}, "
+                f"at least {largest + _FRAME_OVERHEAD_BYTES} for the largest message"
+            )
+        if links.frame_messages_max < max(relay.batch_transactions_max, CONSENSUS_BATCH_MAX):
+            raise ValueError(
+                f"links.frame_messages_max: {links.frame_messages_max}, fewer than one frame of this node has"
+            )

@@ -1,0 +1,153 @@
+"""A consortium of four nodes with real keys, certificates and TLS, on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from consensus.replica_set import Member, ReplicaId, ReplicaSet
+from crypto.hashing import compute_digest
+from crypto.key_files import write_key_file
+from crypto.signatures import SigningKey
+from network.certificates import KeyPair, create_authority, issue_node_certificate
+from network.link_ports import LinkHandlers, PeerAddress
+from network.links import Links
+from network.settings import LinkSettings
+from network.tls import LinkTls
+
+CHAIN_ID = b"c" * 32
+HOST = "127.0.0.1"
+
+FAST = LinkSettings(
+    backoff_ms=10,
+    backoff_ms_max=50,
+    ban_ms=150,
+    close_timeout_ms=200,
+    connect_timeout_ms=2_000,
+    frame_bytes_max=262_144,
+)
+"""Settings with short waits."""
+
+
+@dataclass
+class Consortium:
+    """Keys, certificates and the replica set of four nodes, all in files."""
+
+    directory: Path
+    authority: KeyPair
+    keys: tuple[SigningKey, ...]
+    replica_set: ReplicaSet
+
+    def get_key_file(self, replica: int) -> Path:
+        return self.directory / f"node-{replica}.pem"
+
+    @property
+    def ca_file(self) -> Path:
+        return self.directory / "ca.pem"
+
+    def load_tls(self, replica: int, *, certificate: bytes | None = None) -> LinkTls:
+        """The node's TLS, with another certificate than its own if one is given."""
+        path = self.directory / f"certificate-{replica}-{'own' if certificate is None else 'other'}.pem"
+        if certificate is None:
+            certificate = issue_node_certificate(self.authority, self.keys[replica], f"node-{replica}")
+        path.write_bytes(certificate)
+        return LinkTls.load(ca_file=self.ca_file, certificate_file=path, key_file=self.get_key_file(replica))
+
+
+@pytest.fixture(scope="session")
+def consortium(tmp_path_factory: pytest.TempPathFactory) -> Consortium:
+    directory = tmp_path_factory.mktemp("consortium")
+    authority = create_authority("test consortium")
+    (directory / "ca.pem").write_bytes(authority.certificate_pem)
+    keys = tuple(SigningKey(compute_digest(b"node", bytes([replica]))) for replica in range(4))
+    for replica, key in enumerate(keys):
+        write_key_file(directory / f"node-{replica}.pem", key)
+    members = tuple(
+        Member(replica=replica, public_key=key.public_key, institution=bytes([replica]) * 16)
+        for replica, key in enumerate(keys)
+    )
+    return Consortium(directory, authority, keys, ReplicaSet(epoch=0, members=members))
+
+
+@dataclass
+class Inbox:
+    """What came in at one node."""
+
+    consensus: list[tuple[int, bytes]] = field(default_factory=list)
+    transactions: list[tuple[int, list[bytes]]] = field(default_factory=list)
+    connected: list[int] = field(default_factory=list)
+
+    @property
+    def handlers(self) -> LinkHandlers:
+        return LinkHandlers(
+            on_consensus=lambda replica, message: self.consensus.append((replica, message)),
+            on_transactions=lambda replica, signed: self.transactions.append((replica, signed)),
+            on_connected=self.connected.append,
+        )
+
+
+StartLinks = Callable[..., Awaitable[tuple[Links, Inbox]]]
+WaitFor = Callable[[Callable[[], object]], Awaitable[None]]
+
+
+@pytest.fixture
+def wait_for() -> WaitFor:
+    """Wait until a condition holds, five seconds at most."""
+
+    async def wait(condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(5):
+            while not condition():  # noqa: ASYNC110 - the conditions are other parts' state
+                await asyncio.sleep(0.002)
+
+    return wait
+
+
+@pytest.fixture
+async def start_links(consortium: Consortium) -> AsyncIterator[StartLinks]:
+    """Starts the links of a node; lower ids dial higher ones, so start the highest first."""
+    started: dict[int, Links] = {}
+
+    async def start(
+        replica: int,
+        *,
+        tls: LinkTls | None = None,
+        settings: LinkSettings = FAST,
+        chain_id: bytes = CHAIN_ID,
+        replica_set: ReplicaSet | None = None,
+        port: int = 0,
+    ) -> tuple[Links, Inbox]:
+        addresses = tuple(
+            PeerAddress(replica=ReplicaId(other), host=HOST, port=links.listen_port)
+            for other, links in started.items()
+            if other > replica
+        )
+        links = Links(
+            replica=ReplicaId(replica),
+            replica_set=replica_set or consortium.replica_set,
+            chain_id=chain_id,
+            tls=tls or consortium.load_tls(replica),
+            listen_host=HOST,
+            listen_port=port,
+            addresses=addresses,
+            settings=settings,
+        )
+        inbox = Inbox()
+        await links.start(inbox.handlers)
+        if replica in started:
+            closed.append(started[replica])
+        started[replica] = links
+        return links, inbox
+
+    closed: list[Links] = []
+    yield start
+    for links in (*started.values(), *closed):
+        await links.close()
+
+
+@pytest.fixture
+def fast() -> LinkSettings:
+    return FAST
