@@ -1,0 +1,306 @@
+"""The application: builds the parts of one gateway, connects them to routes, starts and stops them.
+
+This is the one module of the gateway that knows all of its others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
+from functools import cached_property
+from typing import Final
+
+from aiohttp import web
+from prometheus_client.registry import Collector
+
+from contracts.registry import get_institution
+from crypto.signatures import SigningKey
+from gateway.accounts import Accounts
+from gateway.anchoring import Anchoring
+from gateway.audit import Audit
+from gateway.authentication import Authenticator
+from gateway.desk import Desk
+from gateway.errors import Handler, TooMany, Unavailable, answer_problems
+from gateway.events import Events
+from gateway.folders import Folders
+from gateway.grants import Grants
+from gateway.holders import Holders
+from gateway.ledger_view import LedgerView
+from gateway.metrics import Metrics
+from gateway.openapi import build_openapi
+from gateway.operations import Operation
+from gateway.ports import GetReadiness, Halt, Submit
+from gateway.rates import RateLimit
+from gateway.reading import Reading
+from gateway.receipts import ReceiptWaiter
+from gateway.registration import Registration
+from gateway.serving import Serving
+from gateway.settings import GatewaySettings
+from gateway.transactions import Transactions
+from gateway.visibility import Visibility
+from ledger.chain import Chain
+from ledger.errors import StoreFailed
+from vault.errors import VaultFailed
+from vault.vault import Vault
+
+OPEN_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Answered even when everything else is refused: whoever watches the node must see it."""
+
+
+class Gateway:
+    """The parts of one gateway."""
+
+    def __init__(
+        self,
+        *,
+        chain: Chain,
+        submit: Submit,
+        vault: Vault,
+        institution_key: SigningKey,
+        settings: GatewaySettings,
+        readiness: GetReadiness,
+        client_tls: ssl.SSLContext,
+        halt: Halt,
+        collectors: Sequence[Collector] = (),
+    ) -> None:
+        own = get_institution(chain.state, vault.holder)
+        if own is None or own.public_key != institution_key.public_key:
+            raise ValueError(
+                f"institution {vault.holder.hex()}: its open key on this ledger is not "
+                f"{institution_key.public_key.hex()}; check the genesis and keys/institution.pem"
+            )
+        self._chain = chain
+        self._vault = vault
+        self._settings = settings
+        self._get_readiness = readiness
+        self._submit = submit
+        self._halt = halt
+        self._in_progress = 0
+        # Clients' waits must not use up those that the gateway's own transactions need.
+        self._waiter = ReceiptWaiter(chain, waits_max=settings.waits_max)
+        self._clients_waiter = ReceiptWaiter(chain, waits_max=settings.waits_max)
+        self._accounts = Accounts(vault)
+        self._visibility = Visibility(chain, vault.holder)
+        self._holders = Holders(tls=client_tls, settings=settings)
+        self._authenticator = Authenticator(
+            chain=chain,
+            accounts=self._accounts,
+            institution=vault.holder,
+            audience=own.gateway_url.rstrip("/"),
+            settings=settings,
+        )
+        self._desk = Desk(
+            chain=chain,
+            submit=submit,
+            waiter=self._waiter,
+            key=institution_key,
+            institution=vault.holder,
+            commit_timeout_ms=settings.commit_timeout_ms,
+        )
+        self._anchoring = Anchoring(
+            chain=chain, desk=self._desk, vault=vault, retry_ms=settings.anchoring_retry_ms
+        )
+        self._events = Events(
+            chain=chain, authenticator=self._authenticator, visibility=self._visibility, settings=settings
+        )
+        self._metrics = Metrics(
+            chain=chain, events=self._events, get_readiness=readiness, collectors=collectors
+        )
+        self._client_rate = RateLimit(
+            name=f"{settings.requests_per_second_max} requests a second from one address",
+            per_second=settings.requests_per_second_max,
+            burst=settings.requests_burst,
+            keys_max=settings.clients_max,
+        )
+        self.operations: tuple[Operation, ...] = (
+            *self._list_ledger_operations(),
+            *self._list_account_operations(),
+            *self._list_record_operations(),
+            *self._events.list_operations(),
+        )
+        self._server_url = own.gateway_url
+
+    def _list_ledger_operations(self) -> Iterator[Operation]:
+        """Status, blocks and proofs; transactions; supervision."""
+        chain, authenticator, visibility = self._chain, self._authenticator, self._visibility
+        yield from LedgerView(
+            chain=chain,
+            authenticator=authenticator,
+            visibility=visibility,
+            get_readiness=self._get_readiness,
+            institution=self._vault.holder,
+        ).list_operations()
+        yield from Transactions(
+            chain=chain,
+            submit=self._submit,
+            waiter=self._clients_waiter,
+            authenticator=authenticator,
+            visibility=visibility,
+            settings=self._settings,
+        ).list_operations()
+        yield from Audit(
+            chain=chain, desk=self._desk, authenticator=authenticator, visibility=visibility
+        ).list_operations()
+
+    def _list_account_operations(self) -> Iterator[Operation]:
+        """Login and registration."""
+        yield from self._authenticator.list_operations()
+        yield from Registration(
+            chain=self._chain,
+            desk=self._desk,
+            accounts=self._accounts,
+            authenticator=self._authenticator,
+            visibility=self._visibility,
+            settings=self._settings,
+        ).list_operations()
+
+    def _list_record_operations(self) -> Iterator[Operation]:
+        """Storing, granting, reading and serving."""
+        chain, vault, settings = self._chain, self._vault, self._settings
+        authenticator, visibility, desk = self._authenticator, self._visibility, self._desk
+        rate = RateLimit(
+            name=f"{settings.subject_requests_per_minute_max} such requests a minute of one account",
+            per_second=settings.subject_requests_per_minute_max / 60,
+            burst=settings.subject_requests_per_minute_max,
+            keys_max=settings.clients_max,
+        )
+        yield from Folders(
+            chain=chain,
+            vault=vault,
+            anchoring=self._anchoring,
+            authenticator=authenticator,
+            visibility=visibility,
+            institution=vault.holder,
+            rate=rate,
+            settings=settings,
+        ).list_operations()
+        yield from Grants(
+            chain=chain,
+            desk=desk,
+            authenticator=authenticator,
+            visibility=visibility,
+            rate=rate,
+            settings=settings,
+        ).list_operations()
+        serving = Serving(chain=chain, vault=vault, desk=desk, waiter=self._waiter, settings=settings)
+        yield from serving.list_operations()
+        yield from Reading(
+            chain=chain,
+            vault=vault,
+            desk=desk,
+            serving=serving,
+            holders=self._holders,
+            authenticator=authenticator,
+            rate=rate,
+            settings=settings,
+        ).list_operations()
+
+    def build_application(self) -> web.Application:
+        application = web.Application(
+            middlewares=(self._metrics.measure, answer_problems, self._guard), client_max_size=0
+        )
+        for operation in self.operations:
+            application.router.add_route(operation.method, operation.path, operation.handler)
+        application.router.add_get("/healthz", self._handle_health)
+        application.router.add_get("/readyz", self._handle_ready)
+        application.router.add_get("/metrics", self._metrics.handle_metrics)
+        application.router.add_get("/openapi.json", self._handle_openapi)
+        application.cleanup_ctx.append(self._run)
+        application.on_shutdown.append(self._end_streams)
+        return application
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Rate and number at once of all requests; a failed disk stops the node (rule P7)."""
+        if request.path in OPEN_PATHS:
+            return await handler(request)
+        self._client_rate.take(request.remote or "")
+        if self._in_progress >= self._settings.connections_max:
+            raise TooMany(
+                "too_many_requests",
+                f"{self._in_progress} requests in progress found",
+                "wait, then ask again",
+                retry_after_seconds=1,
+            )
+        self._in_progress += 1
+        try:
+            return await handler(request)
+        except (StoreFailed, VaultFailed) as error:
+            self._halt(error)
+            raise Unavailable("node_stopping", "this node's disk failed", "ask another node") from error
+        finally:
+            self._in_progress -= 1
+
+    async def _handle_health(self, request: web.Request) -> web.StreamResponse:
+        """The process runs and its loop turns; nothing more is said."""
+        return web.json_response({"status": "alive"})
+
+    async def _handle_ready(self, request: web.Request) -> web.StreamResponse:
+        readiness = self._get_readiness()
+        body = {"ready": readiness.is_ready, "reason": readiness.reason}
+        return web.json_response(body, status=200 if readiness.is_ready else 503)
+
+    async def _handle_openapi(self, request: web.Request) -> web.StreamResponse:
+        return web.Response(body=self._openapi, content_type="application/json")
+
+    @cached_property
+    def _openapi(self) -> bytes:
+        """Built when first asked for: a tenth of a second that no start has to wait."""
+        document = build_openapi(self.operations, server=self._server_url)
+        return json.dumps(document, ensure_ascii=False).encode()
+
+    async def _run(self, application: web.Application) -> AsyncIterator[None]:
+        await self._holders.open()
+        follow_up = asyncio.create_task(self._follow_up())
+        yield
+        follow_up.cancel()
+        with suppress(asyncio.CancelledError):
+            await follow_up
+        await self._holders.close()
+        self._metrics.close()
+        self._waiter.close()
+        self._clients_waiter.close()
+
+    async def _follow_up(self) -> None:
+        try:
+            await self._anchoring.run()
+        except (StoreFailed, VaultFailed) as error:
+            self._halt(error)
+
+    async def _end_streams(self, application: web.Application) -> None:
+        self._events.close()
+
+
+def build_gateway(
+    *,
+    chain: Chain,
+    submit: Submit,
+    vault: Vault,
+    institution_key: SigningKey,
+    settings: GatewaySettings,
+    readiness: GetReadiness,
+    halt: Halt,
+    client_tls: ssl.SSLContext,
+    collectors: Sequence[Collector] = (),
+) -> web.Application:
+    """The gateway of the vault's institution, to be served by `gateway.server.start_gateway`.
+
+    `client_tls` verifies other institutions' gateways; `halt` is told when a disk has failed;
+    `collectors` add to /metrics what the rest of the node has counted.
+
+    Raises ValueError when the key is not the open key of the vault's institution on this ledger.
+    """
+    return Gateway(
+        chain=chain,
+        submit=submit,
+        vault=vault,
+        institution_key=institution_key,
+        settings=settings,
+        readiness=readiness,
+        client_tls=client_tls,
+        halt=halt,
+        collectors=collectors,
+    ).build_application()

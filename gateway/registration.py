@@ -1,0 +1,259 @@
+"""Registration: members, patients and mandates, here and on the ledger.
+
+The account is written before the transaction is sent, and holds only once the ledger says so: a crash between
+the two leaves an account that cannot log in, never a handle on the ledger that nobody knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import secrets
+from hashlib import sha256
+
+import msgspec
+from aiohttp import web
+
+from client import models
+from client.signing import draw_identifier
+from contracts.aliases import get_alias
+from contracts.calls.folders import AttestMandate, RegisterAlias
+from contracts.calls.registry import RegisterMember, SuspendMember
+from contracts.registry import get_member
+from gateway.accounts import Account, Accounts
+from gateway.authentication import Authenticator
+from gateway.bodies import build_json, check_query, get_path_bytes, read_json_body
+from gateway.desk import Desk
+from gateway.errors import BadRequest, InConflict, NotThere
+from gateway.operations import Operation
+from gateway.settings import GatewaySettings
+from gateway.visibility import Visibility
+from ledger.chain import Chain
+
+ALIASES_PER_PATIENT_MAX = 64
+MANDATES_PER_REPRESENTATIVE_MAX = 64
+
+
+class Registration:
+    """Operations of officers and clerks on accounts."""
+
+    def __init__(
+        self,
+        *,
+        chain: Chain,
+        desk: Desk,
+        accounts: Accounts,
+        authenticator: Authenticator,
+        visibility: Visibility,
+        settings: GatewaySettings,
+    ) -> None:
+        self._chain = chain
+        self._desk = desk
+        self._accounts = accounts
+        self._authenticator = authenticator
+        self._visibility = visibility
+        self._settings = settings
+        self._account_lock = asyncio.Lock()
+        """Held while an account is read, changed and written."""
+
+    def list_operations(self) -> tuple[Operation, ...]:
+        return (
+            Operation(
+                method="POST",
+                path="/v1/members",
+                handler=self.handle_member,
+                summary="Register a member here and, by a random handle, on the ledger.",
+                roles=("officer",),
+                request=models.MemberRequest,
+                answer=models.MemberAnswer,
+                status=201,
+            ),
+            Operation(
+                method="POST",
+                path="/v1/members/{member}/suspend",
+                handler=self.handle_suspend,
+                summary="Close a member's account at once and suspend the handle with the next block.",
+                roles=("officer",),
+                request=models.SuspendMemberRequest,
+                answer=models.MemberAnswer,
+            ),
+            Operation(
+                method="POST",
+                path="/v1/patients",
+                handler=self.handle_patient,
+                summary="Open a patient's folder here under a fresh alias on the ledger.",
+                roles=("officer", "clerk"),
+                request=models.PatientRequest,
+                answer=models.PatientAnswer,
+                status=201,
+            ),
+            Operation(
+                method="POST",
+                path="/v1/patients/{subject}/aliases",
+                handler=self.handle_link,
+                summary="At the custodian: another institution's alias is this patient's.",
+                roles=("officer",),
+                request=models.LinkAliasRequest,
+                status=204,
+            ),
+            Operation(
+                method="POST",
+                path="/v1/mandates",
+                handler=self.handle_mandate,
+                summary="Attest that a representative may speak for a patient.",
+                roles=("officer",),
+                request=models.MandateRequest,
+                answer=models.MandateAnswer,
+                status=201,
+            ),
+        )
+
+    async def handle_member(self, request: web.Request) -> web.StreamResponse:
+        check_query(request)
+        self._authenticator.require(request, "officer")
+        body = await read_json_body(request, models.MemberRequest, settings=self._settings)
+        member, salt = draw_identifier(), secrets.token_bytes(32)
+        evidence = body.evidence.encode()
+        account = Account(subject=member, role=body.role, public_key=bytes.fromhex(body.public_key))
+        await asyncio.to_thread(self._accounts.put_evidence, member, salt, evidence)
+        await asyncio.to_thread(self._accounts.put, account)
+        transaction = ""
+        if body.role != "operator":
+            digest = compute_salted_digest(salt, evidence)
+            call = RegisterMember(member=member, role=body.role, evidence=digest)
+            transaction = (await self._desk.carry_out(call)).transaction_id.hex()
+        return build_json(models.MemberAnswer(member=member.hex(), transaction=transaction), status=201)
+
+    async def handle_suspend(self, request: web.Request) -> web.StreamResponse:
+        check_query(request)
+        self._authenticator.require(request, "officer")
+        member = get_path_bytes(request, "member", 16)
+        body = await read_json_body(request, models.SuspendMemberRequest, settings=self._settings)
+        account = await asyncio.to_thread(self._accounts.get, member)
+        if account is None or account.role in ("patient", "representative"):
+            raise NotThere
+        await asyncio.to_thread(self._accounts.put, msgspec.structs.replace(account, is_closed=True))
+        transaction = ""
+        if get_member(self._chain.state, member) is not None:
+            receipt = await self._desk.carry_out(SuspendMember(member=member, reason=body.reason))
+            transaction = receipt.transaction_id.hex()
+        return build_json(models.MemberAnswer(member=member.hex(), transaction=transaction))
+
+    async def handle_patient(self, request: web.Request) -> web.StreamResponse:
+        check_query(request)
+        self._authenticator.require(request, "officer", "clerk")
+        body = await read_json_body(request, models.PatientRequest, settings=self._settings)
+        if body.own_key and body.public_key is None:
+            raise BadRequest("bad_field", "own_key without public_key found", "send the patient's public key")
+        account = await self._claim_patient(body)
+        alias = account.aliases[0]
+        call = RegisterAlias(
+            alias=alias,
+            custodian=bytes.fromhex(body.custodian) if body.custodian else self._desk.institution,
+            patient_key=account.public_key if body.own_key else b"",
+            credential=b"",
+        )
+        try:
+            receipt = await self._desk.carry_out(call)
+        except InConflict:
+            await asyncio.to_thread(self._accounts.release_patient, body.patient)
+            raise
+        answer = models.PatientAnswer(
+            alias=alias.hex(), subject=account.subject.hex(), transaction=receipt.transaction_id.hex()
+        )
+        return build_json(answer, status=201)
+
+    async def handle_link(self, request: web.Request) -> web.StreamResponse:
+        check_query(request)
+        self._authenticator.require(request, "officer")
+        subject = get_path_bytes(request, "subject", 16)
+        body = await read_json_body(request, models.LinkAliasRequest, settings=self._settings)
+        alias = bytes.fromhex(body.alias)
+        if self._visibility.require_alias(alias).custodian != self._desk.institution:
+            raise NotThere
+        async with self._account_lock:
+            account = await asyncio.to_thread(self._accounts.get, subject)
+            if account is None or account.role != "patient":
+                raise NotThere
+            aliases = tuple(dict.fromkeys((*account.aliases, alias)))
+            _check_count(aliases, ALIASES_PER_PATIENT_MAX, "aliases of one patient")
+            await asyncio.to_thread(self._accounts.put, msgspec.structs.replace(account, aliases=aliases))
+        return web.Response(status=204)
+
+    async def handle_mandate(self, request: web.Request) -> web.StreamResponse:
+        check_query(request)
+        self._authenticator.require(request, "officer")
+        body = await read_json_body(request, models.MandateRequest, settings=self._settings)
+        alias = bytes.fromhex(body.alias)
+        if self._visibility.require_alias(alias).custodian != self._desk.institution:
+            raise NotThere
+        mandate, salt = draw_identifier(), secrets.token_bytes(32)
+        evidence = body.evidence.encode()
+        await asyncio.to_thread(self._accounts.put_evidence, mandate, salt, evidence)
+        representative = await self._add_mandate(body, mandate)
+        call = AttestMandate(
+            mandate=mandate,
+            alias=alias,
+            representative=representative,
+            scope=tuple(sorted(body.scope)),
+            evidence=compute_salted_digest(salt, evidence),
+            from_ms=self._chain.head.header.time_ms if body.from_ms is None else body.from_ms,
+            until_ms=body.until_ms,
+        )
+        receipt = await self._desk.carry_out(call)
+        answer = models.MandateAnswer(
+            mandate=mandate.hex(),
+            representative=representative.hex(),
+            transaction=receipt.transaction_id.hex(),
+        )
+        return build_json(answer, status=201)
+
+    async def _claim_patient(self, body: models.PatientRequest) -> Account:
+        """The patient's account, new, or one whose alias never reached the ledger. Raises InConflict."""
+        account = Account(
+            subject=draw_identifier(),
+            role="patient",
+            public_key=b"" if body.public_key is None else bytes.fromhex(body.public_key),
+            aliases=(draw_identifier(),),
+        )
+        await asyncio.to_thread(self._accounts.put, account)
+        holder = await asyncio.to_thread(self._accounts.claim_patient, body.patient, account.subject)
+        if holder is None:
+            return account
+        earlier = await asyncio.to_thread(self._accounts.get, holder)
+        if earlier is not None and get_alias(self._chain.state, earlier.aliases[0]) is None:
+            return earlier
+        found = earlier.aliases[0].hex() if earlier is not None else "unknown"
+        raise InConflict(
+            "patient_exists", f"this patient has the alias {found} already", "use the existing alias"
+        )
+
+    async def _add_mandate(self, body: models.MandateRequest, mandate: bytes) -> bytes:
+        """Note the mandate with its representative's account, an existing or a new one; the account's id."""
+        async with self._account_lock:
+            if body.representative is None:
+                assert body.public_key is not None, "the model requires one of the two"
+                account = Account(
+                    subject=draw_identifier(),
+                    role="representative",
+                    public_key=bytes.fromhex(body.public_key),
+                )
+            else:
+                found = await asyncio.to_thread(self._accounts.get, bytes.fromhex(body.representative))
+                if found is None or found.role != "representative":
+                    raise NotThere
+                account = found
+            mandates = (*account.mandates, mandate)
+            _check_count(mandates, MANDATES_PER_REPRESENTATIVE_MAX, "mandates of one representative")
+            await asyncio.to_thread(self._accounts.put, msgspec.structs.replace(account, mandates=mandates))
+        return account.subject
+
+
+def compute_salted_digest(salt: bytes, text: bytes) -> bytes:
+    """What the ledger gets of evidence that stays here: HMAC-SHA256 under a random salt."""
+    return hmac.digest(salt, text, sha256)
+
+
+def _check_count(found: tuple[bytes, ...], count_max: int, what: str) -> None:
+    if len(found) > count_max:
+        raise InConflict("too_many", f"{len(found)} {what} found, at most {count_max} allowed", "remove some")
