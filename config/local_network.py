@@ -1,0 +1,384 @@
+"""A network of nodes on one machine, for trying, testing and measuring.
+
+`create_local_network` founds it: one folder for each node, all keys and certificates, one genesis. What it
+makes is real in every part but one: the keys of all institutions come from one process, so it is not for
+patients' data. `load_local_network` reads such a folder again.
+
+    network.json     what is where: read by the command, the bench and the demo
+    ca/              ca.pem, ca-key.pem (0600): for adding nodes
+    genesis.json     the same file as in every node's folder
+    <node>/          a node's folder each (`config.node_folder`)
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from config.errors import Fault, NetworkFolderError
+from config.genesis_file import write_genesis_file
+from config.local_ports import choose_free_ports
+from config.node_file import NodeFileValues, PeerValues, format_node_file
+from config.node_folder import NodeFolder
+from consensus.replica_set import REPLICAS_MAX, Member, ReplicaSet
+from contracts.calls.registry import InstitutionKind
+from crypto.key_files import generate_signing_key, write_secret_file
+from crypto.signatures import SigningKey
+from ledger.genesis import Genesis, Institution, Parameters
+from network.certificates import create_authority, issue_gateway_certificate, issue_node_certificate
+
+FORMAT_VERSION: Final = 1
+HOST: Final = "127.0.0.1"
+NETWORK_FILE: Final = "network.json"
+MAKE_ONE: Final = "make one with `chartchain network init FOLDER`"
+NAME_ANOTHER: Final = "name another folder"
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalInstitution:
+    """An institution that is to run a node."""
+
+    name: str
+    """Also the name of its folder; letters, digits and hyphens."""
+    title: str
+    """As people read it."""
+    kind: InstitutionKind
+
+
+DEFAULT_INSTITUTIONS: Final = (
+    LocalInstitution(name="childrens-hospital", title="Children's Hospital", kind="hospital"),
+    LocalInstitution(name="general-hospital", title="General Hospital", kind="hospital"),
+    LocalInstitution(name="primary-care-centre", title="Primary Care Centre", kind="primary_care"),
+    LocalInstitution(name="health-regulator", title="Health Regulator", kind="regulator"),
+)
+"""Two hospitals, a primary-care institution and a regulator; further nodes are further hospitals."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalNode:
+    """One node of a local network."""
+
+    name: str
+    title: str
+    kind: InstitutionKind
+    directory: Path
+    replica: int
+    institution: bytes
+    """16 bytes, the institution's id on the ledger."""
+    link_port: int
+    gateway_port: int
+    gateway_url: str
+
+    @property
+    def folder(self) -> NodeFolder:
+        return NodeFolder(self.directory)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalNetwork:
+    """A local network's folder and what is in it."""
+
+    directory: Path
+    name: str
+    chain_id: bytes
+    """Digest of the genesis, 32 bytes."""
+    nodes: tuple[LocalNode, ...]
+
+    @property
+    def genesis_digest(self) -> str:
+        """What offline verification asks for, in hexadecimal."""
+        return self.chain_id.hex()
+
+    @property
+    def genesis_file(self) -> Path:
+        return self.directory / "genesis.json"
+
+    @property
+    def ca_file(self) -> Path:
+        return self.directory / "ca" / "ca.pem"
+
+    @property
+    def gateway_urls(self) -> tuple[str, ...]:
+        return tuple(node.gateway_url for node in self.nodes)
+
+    def get_node(self, name: str) -> LocalNode:
+        """The node of this name. Raises NetworkFolderError when there is none."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        names = ", ".join(node.name for node in self.nodes)
+        raise _refuse(self.directory, "nodes", f"no node {name}", f"one of {names}")
+
+
+def create_local_network(
+    directory: Path,
+    *,
+    node_count: int = 4,
+    base_port: int | None = None,
+    parameters: Parameters | None = None,
+    institutions: Sequence[LocalInstitution] | None = None,
+    name: str = "local",
+    seed: bytes | None = None,
+    time_ms: int | None = None,
+) -> LocalNetwork:
+    """Write a network's folder, which must be absent or empty, and say what is in it.
+
+    Links listen at `base_port` and the following ports, gateways behind them; free ports are found when it
+    is None. With a `seed` ids and signing keys follow from it: for tests only, who knows it has the keys.
+    Raises NetworkFolderError.
+    """
+    _check_empty(directory)
+    founders = _choose_institutions(directory, node_count, institutions)
+    ports = _choose_ports(directory, base_port, 2 * len(founders))
+    origin = _Secrets(seed)
+    nodes = tuple(
+        LocalNode(
+            name=founder.name,
+            title=founder.title,
+            kind=founder.kind,
+            directory=directory / founder.name,
+            replica=number,
+            institution=origin.derive_identifier(founder.name),
+            link_port=ports[number],
+            gateway_port=ports[len(founders) + number],
+            gateway_url=f"https://{HOST}:{ports[len(founders) + number]}",
+        )
+        for number, founder in enumerate(founders)
+    )
+    keys = {
+        node.name: (origin.derive_key("node", node.name), origin.derive_key("institution", node.name))
+        for node in nodes
+    }
+    genesis = _found(name, parameters or Parameters(), nodes, keys, time_ms)
+    network = LocalNetwork(directory=directory, name=name, chain_id=genesis.compute_chain_id(), nodes=nodes)
+    _write_network(network, genesis, keys)
+    return network
+
+
+def load_local_network(directory: Path) -> LocalNetwork:
+    """The network in `directory`. Raises NetworkFolderError when there is none, or a damaged one."""
+    path = directory / NETWORK_FILE
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _refuse(path, "-", str(error.strerror), "the folder of a local network") from error
+    try:
+        file = msgspec.json.decode(data, type=_NetworkFile)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _refuse(path, "-", str(error), "what `chartchain network init` writes") from error
+    if file.format_version != FORMAT_VERSION:
+        raise _refuse(path, "format_version", str(file.format_version), str(FORMAT_VERSION))
+    return LocalNetwork(
+        directory=directory,
+        name=file.name,
+        chain_id=_read_hex(path, "genesis_digest", file.genesis_digest, 32),
+        nodes=tuple(
+            LocalNode(
+                name=node.name,
+                title=node.title,
+                kind=node.kind,
+                directory=directory / node.directory,
+                replica=node.replica,
+                institution=_read_hex(path, f"nodes.{number}.institution", node.institution, 16),
+                link_port=node.link_port,
+                gateway_port=node.gateway_port,
+                gateway_url=node.gateway_url,
+            )
+            for number, node in enumerate(file.nodes)
+        ),
+    )
+
+
+class _NodeEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    name: str
+    title: str
+    kind: InstitutionKind
+    directory: str
+    replica: int
+    institution: str
+    link_port: int
+    gateway_port: int
+    gateway_url: str
+
+
+class _NetworkFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    format_version: int
+    name: str
+    genesis_digest: str
+    nodes: tuple[_NodeEntry, ...]
+
+
+class _Secrets:
+    """Ids and keys, from the operating system's randomness or from a test's seed."""
+
+    def __init__(self, seed: bytes | None) -> None:
+        self._seed = seed
+
+    def derive_key(self, purpose: str, name: str) -> SigningKey:
+        return generate_signing_key() if self._seed is None else SigningKey(self._derive(purpose, name))
+
+    def derive_identifier(self, name: str) -> bytes:
+        if self._seed is None:
+            return secrets.token_bytes(16)
+        return self._derive("identifier", name)[:16]
+
+    def _derive(self, purpose: str, name: str) -> bytes:
+        return sha256(
+            b"local network\x00" + (self._seed or b"") + f"\x00{purpose}\x00{name}".encode()
+        ).digest()
+
+
+def _found(
+    name: str,
+    parameters: Parameters,
+    nodes: Sequence[LocalNode],
+    keys: dict[str, tuple[SigningKey, SigningKey]],
+    time_ms: int | None,
+) -> Genesis:
+    return Genesis(
+        network=name,
+        time_ms=time.time_ns() // 1_000_000 if time_ms is None else time_ms,
+        parameters=parameters,
+        institutions=tuple(
+            Institution(
+                institution=node.institution,
+                kind=node.kind,
+                name=node.title,
+                public_key=keys[node.name][1].public_key,
+                gateway_url=node.gateway_url,
+            )
+            for node in nodes
+        ),
+        replica_set=ReplicaSet(
+            epoch=0,
+            members=tuple(
+                Member(
+                    replica=node.replica,
+                    public_key=keys[node.name][0].public_key,
+                    institution=node.institution,
+                )
+                for node in nodes
+            ),
+        ),
+    )
+
+
+def _write_network(
+    network: LocalNetwork, genesis: Genesis, keys: dict[str, tuple[SigningKey, SigningKey]]
+) -> None:
+    authority = create_authority(f"{network.name} consortium")
+    (network.directory / "ca").mkdir(parents=True)
+    network.ca_file.write_bytes(authority.certificate_pem)
+    write_secret_file(network.directory / "ca" / "ca-key.pem", authority.key_pem)
+    write_genesis_file(network.genesis_file, genesis)
+    for node in network.nodes:
+        folder, (node_key, institution_key) = node.folder, keys[node.name]
+        folder.create()
+        folder.create_journal()
+        folder.write_keys(node=node_key, institution=institution_key)
+        folder.write_certificates(
+            ca_pem=authority.certificate_pem,
+            node_pem=issue_node_certificate(authority, node_key, node.name),
+            gateway=issue_gateway_certificate(authority, node.name),
+        )
+        write_genesis_file(folder.genesis_file, genesis)
+        folder.settings_file.write_text(format_node_file(_get_values(network, node)), encoding="utf-8")
+    # Last, so that a folder with this file in it is a whole network.
+    (network.directory / NETWORK_FILE).write_text(_format_network_file(network), encoding="utf-8")
+
+
+def _get_values(network: LocalNetwork, node: LocalNode) -> NodeFileValues:
+    return NodeFileValues(
+        name=node.name,
+        replica=node.replica,
+        institution=node.institution,
+        host=HOST,
+        link_port=node.link_port,
+        gateway_port=node.gateway_port,
+        peers=tuple(
+            PeerValues(replica=peer.replica, host=HOST, port=peer.link_port, name=peer.name)
+            for peer in network.nodes
+            if peer.replica != node.replica
+        ),
+    )
+
+
+def _format_network_file(network: LocalNetwork) -> str:
+    nodes = [
+        {
+            "name": node.name,
+            "title": node.title,
+            "kind": node.kind,
+            "directory": node.directory.name,
+            "replica": node.replica,
+            "institution": node.institution.hex(),
+            "link_port": node.link_port,
+            "gateway_port": node.gateway_port,
+            "gateway_url": node.gateway_url,
+        }
+        for node in network.nodes
+    ]
+    document = {
+        "format_version": FORMAT_VERSION,
+        "name": network.name,
+        "genesis_digest": network.genesis_digest,
+        "nodes": nodes,
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _check_empty(directory: Path) -> None:
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise _refuse(
+            directory, "-", "is there and not empty, an absent or empty folder expected", "", NAME_ANOTHER
+        )
+
+
+def _choose_institutions(
+    directory: Path, node_count: int, institutions: Sequence[LocalInstitution] | None
+) -> tuple[LocalInstitution, ...]:
+    if institutions is not None:
+        names = [institution.name for institution in institutions]
+        for name in names:
+            if not _NAME.fullmatch(name) or names.count(name) > 1:
+                raise _refuse(directory, "institutions", repr(name), "distinct names of a-z, 0-9 and hyphens")
+        return tuple(institutions)
+    if not 1 <= node_count <= REPLICAS_MAX:
+        raise _refuse(directory, "node_count", str(node_count), f"1 to {REPLICAS_MAX}")
+    further = (
+        LocalInstitution(name=f"hospital-{number}", title=f"Hospital {number}", kind="hospital")
+        for number in range(len(DEFAULT_INSTITUTIONS) + 1, node_count + 1)
+    )
+    return (*DEFAULT_INSTITUTIONS[:node_count], *further)
+
+
+def _choose_ports(directory: Path, base_port: int | None, count: int) -> Sequence[int]:
+    if base_port is None:
+        return choose_free_ports(HOST, count)
+    if not 1 <= base_port <= 65_536 - count:
+        raise _refuse(directory, "base_port", str(base_port), f"1 to {65_536 - count}")
+    return range(base_port, base_port + count)
+
+
+def _read_hex(path: Path, key: str, text: str, size: int) -> bytes:
+    try:
+        value = bytes.fromhex(text)
+    except ValueError:
+        value = b""
+    if len(value) != size:
+        raise _refuse(path, key, text[:80], f"{size} bytes in hexadecimal")
+    return value
+
+
+def _refuse(path: Path, key: str, found: str, expected: str, advice: str = MAKE_ONE) -> NetworkFolderError:
+    return NetworkFolderError(path, (Fault(key=key, found=found, expected=expected),), advice)
