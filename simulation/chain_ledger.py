@@ -1,0 +1,224 @@
+"""The daemon's own ledger in a simulated node: real contracts, real state roots, real LevelDB.
+
+Each node has a folder of its own under a temporary one. Time and order come from the simulator; the disk's
+faults are those of `simulation.disk`, since a write batch of the store is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+from consensus.certificates import Certificate
+from consensus.ports import Freshness, Proposal
+from consensus.replica_set import Member, ReplicaId, ReplicaSet
+from contracts.calls.folders import RegisterAlias
+from crypto.encoding import EncodingError, encode
+from crypto.signatures import SigningKey
+from ledger.block import compute_header_digest, compute_transactions_digest, decode_header
+from ledger.chain import Chain
+from ledger.errors import BlockRefused
+from ledger.genesis import Genesis, Institution, Parameters
+from ledger.transaction import (
+    Call,
+    SignedTransaction,
+    TransactionRefused,
+    decode_transaction,
+    encode_transaction,
+    sign_transaction,
+)
+from simulation.disk import Disk, StoredBlock
+from simulation.ledger_kit import SimulatedTransaction
+from simulation.light_ledger import (
+    BLOCK_TRANSACTIONS_MAX,
+    GENESIS_TIME_MS,
+    MEMPOOL_TRANSACTIONS_MAX,
+    SimulatedLedger,
+    Validation,
+)
+from simulation.settings import SimulationSettings
+
+_RESULTS = frozenset({"history_size", "history_root", "state_root", "next_replica_set_digest", "header"})
+"""Header fields that only execution can find different."""
+
+
+class ChainKit:
+    """One institution whose replicas keep the ledger; it registers aliases, some of them twice."""
+
+    def __init__(self, seed: int, settings: SimulationSettings, replica_set: ReplicaSet) -> None:
+        self._directory = Path(tempfile.mkdtemp(prefix="chartchain-simulation-"))
+        self._key = SigningKey(sha256(f"simulated institution {seed}".encode()).digest())
+        self._institution = bytes(16)
+        self._genesis = Genesis(
+            network="simulation",
+            time_ms=GENESIS_TIME_MS,
+            parameters=Parameters(
+                state_buckets_log2=8,
+                block_transactions_max=BLOCK_TRANSACTIONS_MAX,
+                idle_block_interval_ms=settings.idle_block_interval_ms,
+            ),
+            institutions=(
+                Institution(
+                    self._institution,
+                    "hospital",
+                    "Simulated hospital",
+                    self._key.public_key,
+                    "https://hospital.example",
+                ),
+            ),
+            replica_set=ReplicaSet(
+                replica_set.epoch,
+                tuple(Member(m.replica, m.public_key, self._institution) for m in replica_set.members),
+            ),
+        )
+        self.chain_id: bytes = self._genesis.compute_chain_id()
+        chain = Chain.open(self._directory / "genesis", self._genesis)
+        self.genesis = StoredBlock(
+            height=0,
+            digest=chain.head.digest,
+            header=chain.head.header_bytes,
+            hashes=(),
+            bodies=(),
+            certificate=None,
+        )
+        self.genesis_root: bytes = chain.head.header.state_root
+        chain.close()
+
+    def open(self, replica: ReplicaId, disk: Disk) -> SimulatedLedger:
+        directory = self._directory / f"node-{replica}"
+        if len(disk.blocks) == 1 and directory.exists():
+            shutil.rmtree(directory)  # The disk was wiped, or never held a block.
+        return ChainLedger(Chain.open(directory, self._genesis), disk)
+
+    def create_transaction(self, number: int) -> SimulatedTransaction:
+        """Every fifth registers an alias that is taken: a receipt that failed, on all nodes alike."""
+        alias = sha256(f"alias {number - (number % 5 == 4)}".encode()).digest()[:16]
+        arguments = RegisterAlias(alias=alias, custodian=self._institution, patient_key=b"", credential=b"")
+        transaction = sign_transaction(
+            self._key,
+            chain_id=self.chain_id,
+            calls=[Call("folders", "register_alias", encode(arguments))],
+            expires_ms=GENESIS_TIME_MS + 400_000,
+            nonce=number.to_bytes(16, "big"),
+        )
+        return SimulatedTransaction(transaction.signed_hash, encode_transaction(transaction))
+
+    def close(self) -> None:
+        shutil.rmtree(self._directory)
+
+
+class ChainLedger:
+    """`SimulatedLedger` over a `Chain`."""
+
+    def __init__(self, chain: Chain, disk: Disk) -> None:
+        self._chain = chain
+        self._disk = disk
+        self._fetched: dict[bytes, SignedTransaction] = {}
+
+    @property
+    def head(self) -> StoredBlock:
+        return self._disk.blocks[-1]
+
+    @property
+    def state_root(self) -> bytes:
+        return self._chain.head.header.state_root
+
+    @property
+    def time_ms(self) -> int:
+        return self._chain.head.header.time_ms
+
+    @property
+    def oldest(self) -> bytes | None:
+        return self._chain.mempool.oldest
+
+    def compute_hash(self, body: bytes) -> bytes:
+        return decode_transaction(body).signed_hash
+
+    def add_transaction(self, body: bytes) -> bool:
+        try:
+            self._chain.mempool.verify_and_add(decode_transaction(body), head_time_ms=self.time_ms)
+        except TransactionRefused:
+            return False
+        return True
+
+    def get_body(self, signed_hash: bytes) -> bytes | None:
+        transaction = self._find(signed_hash)
+        return None if transaction is None else encode_transaction(transaction)
+
+    def is_committed(self, signed_hash: bytes) -> bool:
+        return any(signed_hash in block.hashes for block in self._disk.blocks)
+
+    def compute_digest(self, proposal: Proposal) -> bytes:
+        header = decode_header(proposal.header)
+        if header.transaction_count != len(proposal.transaction_hashes):
+            raise ValueError("transaction count: header and hashes do not belong together")
+        if header.transactions_digest != compute_transactions_digest(proposal.transaction_hashes):
+            raise ValueError("transactions digest: header and hashes do not belong together")
+        return compute_header_digest(proposal.header)
+
+    def build(self, *, proposer: ReplicaId, wall_ms: int, may_be_empty: bool) -> Proposal | None:
+        parameters = self._chain.genesis.parameters
+        transactions = self._chain.mempool.take(parameters.block_transactions_max, parameters.block_bytes_max)
+        speculation = self._chain.execute(transactions, proposer=proposer, time_ms=wall_ms)
+        earliest_empty_ms = self.time_ms + parameters.idle_block_interval_ms
+        is_early = not may_be_empty or speculation.header.time_ms < earliest_empty_ms
+        if not speculation.transactions and is_early:
+            self._chain.discard(speculation.digest)
+            return None
+        return Proposal(speculation.header_bytes, speculation.transaction_hashes)
+
+    def find_missing(self, proposal: Proposal) -> tuple[bytes, ...]:
+        return tuple(item for item in proposal.transaction_hashes if self._find(item) is None)
+
+    def keep_bodies(self, bodies: Sequence[bytes]) -> None:
+        if len(self._fetched) > MEMPOOL_TRANSACTIONS_MAX:
+            self._fetched.clear()
+        for transaction in map(decode_transaction, bodies):
+            self._fetched[transaction.signed_hash] = transaction
+
+    def validate(self, proposal: Proposal, freshness: Freshness | None) -> Validation:
+        transactions = self._gather(proposal)
+        if len(transactions) != len(proposal.transaction_hashes):
+            return Validation(ok=False)
+        try:
+            self._chain.validate(proposal.header, transactions, freshness=freshness)
+        except BlockRefused as error:
+            return Validation(ok=False, has_diverged=error.where in _RESULTS)
+        return Validation(ok=True)
+
+    def commit(self, proposal: Proposal, certificate: Certificate) -> StoredBlock:
+        transactions = self._gather(proposal)
+        if self._chain.get_speculation(certificate.digest) is None:
+            try:
+                self._chain.validate(proposal.header, transactions)
+            except (BlockRefused, EncodingError) as error:
+                raise ValueError(str(error)) from error
+        pending = self._chain.begin_commit(certificate.digest, certificate)
+        pending.write()
+        self._chain.finish_commit(pending)
+        block = StoredBlock(
+            height=self._chain.head.height,
+            digest=self._chain.head.digest,
+            header=proposal.header,
+            hashes=proposal.transaction_hashes,
+            bodies=tuple(map(encode_transaction, transactions)),
+            certificate=certificate,
+        )
+        self._disk.blocks.append(block)
+        return block
+
+    def close(self) -> None:
+        self._chain.close()
+
+    def _find(self, signed_hash: bytes) -> SignedTransaction | None:
+        found = self._chain.mempool.get(signed_hash) or self._fetched.get(signed_hash)
+        if found is None and (journaled := self._disk.get_body(signed_hash)) is not None:
+            found = decode_transaction(journaled)
+        return found
+
+    def _gather(self, proposal: Proposal) -> list[SignedTransaction]:
+        found = map(self._find, proposal.transaction_hashes)
+        return [transaction for transaction in found if transaction is not None]

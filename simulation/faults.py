@@ -1,0 +1,165 @@
+"""What goes wrong in a run, and when: drawn from the seed, injected over the faulty time, then ended.
+
+Each run draws which kinds of fault it has at all: a run in which everything fails at once hides what a lone
+partition would show.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from random import Random
+
+from consensus.replica_set import ReplicaId
+from simulation.network import LinkQuality, Network
+from simulation.node import Node
+from simulation.node_parts import CrashPoint
+from simulation.schedule import Schedule
+from simulation.trace import Trace
+
+KINDS = ("loss", "duplication", "slow", "crash", "crash_point", "partition", "one_way", "flap", "pause")
+CRASH_PLACES = ("before_sync", "after_sync", "while_sending", "while_committing")
+_MS = 1_000
+
+
+class FaultInjector:
+    """Plans the faults of one run and carries them out."""
+
+    def __init__(
+        self,
+        *,
+        schedule: Schedule,
+        network: Network,
+        nodes: list[Node],
+        trace: Trace,
+        random: Random,
+        faulty_ms: int,
+        kinds: tuple[str, ...] | None = None,
+    ) -> None:
+        """`kinds` are those that happen; None draws them."""
+        self.counts: Counter[str] = Counter()
+        self._schedule = schedule
+        self._network = network
+        self._nodes = nodes
+        self._trace = trace
+        self._random = random
+        self._kinds = kinds
+        self._faulty_us = faulty_ms * _MS
+        self._good = network.quality
+
+    def plan(self) -> None:
+        """Draw the kinds of this run, then each fault."""
+        random = self._random
+        drawn = tuple(kind for kind in KINDS if random.random() < 0.4)
+        kinds = drawn if self._kinds is None else self._kinds
+        self._network.quality = LinkQuality(
+            delay_us=self._good.delay_us,
+            delay_us_spread=self._good.delay_us_spread
+            * (random.choice((3, 10, 40)) if "slow" in kinds else 1),
+            loss=random.choice((0.01, 0.05, 0.2)) if "loss" in kinds else 0.0,
+            duplication=random.choice((0.02, 0.2)) if "duplication" in kinds else 0.0,
+        )
+        for kind in kinds:
+            for _ in range(random.randint(1, 4)):
+                self._schedule.after(random.randrange(self._faulty_us), self._choose(kind))
+        self._schedule.after(self._faulty_us, self.heal)
+
+    def heal(self) -> None:
+        """No more faults: links are whole and quick, nodes start again and run."""
+        self._network.quality = self._good
+        self._network.mend_all()
+        for node in self._nodes:
+            node.crash_points.clear()
+            self._schedule.after(0, node.restart)
+            for peer in node.peers:
+                node.connect(peer)
+        self._trace.add_note(self._schedule.now_us, "network", "healed")
+
+    def _choose(self, kind: str) -> Callable[[], None]:
+        match kind:
+            case "crash":
+                return self._crash
+            case "crash_point":
+                return self._plan_crash_point
+            case "partition":
+                return self._part
+            case "one_way":
+                return self._deafen
+            case "flap":
+                return self._flap
+            case "pause":
+                return self._pause
+            case _:
+                return lambda: None
+
+    def _draw_node(self) -> Node:
+        return self._random.choice(self._nodes)
+
+    def _draw_duration_us(self, longest_ms: int) -> int:
+        """Never past the end of the faulty time."""
+        left_us = self._faulty_us - self._schedule.now_us
+        return max(1, min(self._random.randint(5, longest_ms) * _MS, left_us - 1))
+
+    def _crash(self) -> None:
+        down_us = self._draw_duration_us(1_500)
+        if self._random.random() < 0.1:
+            for node in self._nodes:  # A power cut takes all at once.
+                node.crash("anywhere", down_us + self._random.randrange(50 * _MS))
+        else:
+            self._draw_node().crash("anywhere", down_us)
+
+    def _plan_crash_point(self) -> None:
+        point = CrashPoint(
+            where=self._random.choice(CRASH_PLACES),
+            countdown=self._random.randrange(12),
+            down_us=self._draw_duration_us(800),
+        )
+        self._draw_node().crash_points.append(point)
+
+    def _pause(self) -> None:
+        self._draw_node().pause(self._draw_duration_us(1_200))
+
+    def _part(self) -> None:
+        """Two halves that do not hear each other."""
+        ids = [node.replica_id for node in self._nodes]
+        self._random.shuffle(ids)
+        size = self._random.randint(1, max(1, len(ids) // 2))
+        apart = [(a, b) for a in ids[:size] for b in ids[size:]]
+        self._cut("partition", [*apart, *((b, a) for a, b in apart)], self._draw_duration_us(2_000))
+
+    def _deafen(self) -> None:
+        """One node is heard but does not hear, or hears and is not heard, or a single link is one-way."""
+        one = self._draw_node()
+        peers = one.peers
+        kind = self._random.choice(("deaf", "mute", "link"))
+        links = [(peer, one.replica_id) for peer in peers]
+        if kind == "mute":
+            links = [(one.replica_id, peer) for peer in peers]
+        elif kind == "link" and links:
+            links = [self._random.choice(links)]
+        self._cut(f"one_way_{kind}", links, self._draw_duration_us(2_000))
+
+    def _flap(self) -> None:
+        """A node whose links come and go."""
+        one = self._draw_node()
+        links = [(peer, one.replica_id) for peer in one.peers]
+        links += [(one.replica_id, peer) for peer in one.peers]
+        for _ in range(6):
+            self._schedule.after(
+                self._draw_duration_us(1_000),
+                lambda: self._cut("flap", links, self._draw_duration_us(100)),
+            )
+
+    def _cut(self, kind: str, links: list[tuple[ReplicaId, ReplicaId]], duration_us: int) -> None:
+        self.counts[kind] += 1
+        text = " ".join(f"{a}→{b}" for a, b in links)
+        self._trace.add_note(self._schedule.now_us, "network", f"{kind}: {text} for {duration_us // _MS} ms")
+        self._network.cut(links)
+        self._schedule.after(duration_us, lambda: self._mend(links))
+
+    def _mend(self, links: list[tuple[ReplicaId, ReplicaId]]) -> None:
+        self._network.mend(links)
+        by_id = {node.replica_id: node for node in self._nodes}
+        for sender, receiver in links:
+            by_id[sender].connect(receiver)
+            by_id[receiver].connect(sender)

@@ -1,0 +1,36 @@
+"""Who signs how: the stand-in for signatures, and the real ones for a few runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256, sha512
+
+from consensus.certificates import Verify
+from crypto.signatures import InvalidSignature, SigningKey, verify_signature
+from simulation.settings import Signatures
+
+Signer = Callable[[bytes, bytes], bytes]
+"""Tag and message to a signature of 64 bytes."""
+
+
+def create_key(seed: int, replica: int, kind: Signatures) -> tuple[bytes, Signer]:
+    """The public key of a replica in this run, 32 bytes, and what signs for it."""
+    secret = sha256(f"simulated key {seed} {replica}".encode()).digest()
+    if kind is Signatures.ED25519:
+        key = SigningKey(secret)
+        return key.public_key, key.sign
+
+    def sign(tag: bytes, message: bytes) -> bytes:
+        return sha512(secret + tag + message).digest()
+
+    return secret, sign
+
+
+def get_verifier(kind: Signatures) -> Verify:
+    return verify_signature if kind is Signatures.ED25519 else _verify_stand_in
+
+
+def _verify_stand_in(public_key: bytes, tag: bytes, message: bytes, signature: bytes) -> None:
+    # The stand-in's key is no secret: a Byzantine replica lies with its own key and never forges.
+    if sha512(public_key + tag + message).digest() != signature:
+        raise InvalidSignature(f"signature does not verify under key {public_key.hex()[:16]}…")

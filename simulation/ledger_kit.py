@@ -1,0 +1,76 @@
+"""Which ledger a run has: its genesis, its transactions, and how a node opens its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Protocol
+
+from consensus.replica_set import ReplicaId
+from crypto.hashing import compute_digest
+from simulation.disk import Disk, StoredBlock
+from simulation.light_ledger import LightLedger, SimulatedLedger, create_genesis_block
+from simulation.settings import SimulationSettings
+
+LightLedgerFactory = Callable[[Disk, SimulationSettings], LightLedger]
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedTransaction:
+    """What a client sends, and the hash that names it."""
+
+    signed_hash: bytes
+    body: bytes
+
+
+class LedgerKit(Protocol):
+    """Everything about the ledger that is the same for all nodes of a run."""
+
+    @property
+    def chain_id(self) -> bytes: ...
+
+    @property
+    def genesis(self) -> StoredBlock: ...
+
+    @property
+    def genesis_root(self) -> bytes:
+        """The state root at height 0."""
+
+    def open(self, replica: ReplicaId, disk: Disk) -> SimulatedLedger: ...
+
+    def create_transaction(self, number: int) -> SimulatedTransaction: ...
+
+    def close(self) -> None:
+        """Remove what the run left behind."""
+
+
+class LightKit:
+    """Light ledgers; `create` may make broken ones, to see the checkers catch them."""
+
+    def __init__(
+        self, seed: int, settings: SimulationSettings, create: LightLedgerFactory | None = None
+    ) -> None:
+        self.chain_id: bytes = sha256(f"simulated chain {seed}".encode()).digest()
+        self.genesis = create_genesis_block()
+        self._seed = seed
+        self._settings = settings
+        self._create = create or _create_light_ledger
+
+    @property
+    def genesis_root(self) -> bytes:
+        return _create_light_ledger(Disk(self.genesis), self._settings).state_root
+
+    def open(self, replica: ReplicaId, disk: Disk) -> SimulatedLedger:
+        return self._create(disk, self._settings)
+
+    def create_transaction(self, number: int) -> SimulatedTransaction:
+        body = f"transaction {self._seed} {number}".encode()
+        return SimulatedTransaction(compute_digest(body), body)
+
+    def close(self) -> None:
+        """Nothing is left behind."""
+
+
+def _create_light_ledger(disk: Disk, settings: SimulationSettings) -> LightLedger:
+    return LightLedger(disk, idle_block_interval_ms=settings.idle_block_interval_ms)

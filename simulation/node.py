@@ -1,0 +1,365 @@
+"""One simulated node: carries a replica's effects out in the daemon's order, on virtual disk and network.
+
+Invariant, as in `consensus.driver`: everything to persist is synced before anything is sent, and everything
+is sent before anything is applied. A crash may come at every one of these points. What a crash forgets is all
+but the `Disk`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from random import Random
+from typing import assert_never
+
+from consensus.effects import (
+    Action,
+    Build,
+    CommitBlock,
+    Discard,
+    ForwardOldest,
+    Halt,
+    ReportEvidence,
+    ReportRefusal,
+    RequestSync,
+    Send,
+    TruncateJournal,
+    Validate,
+)
+from consensus.events import Event, MessageReceived, PeerConnected, PendingChanged, Tick
+from consensus.journal_records import JournalRecord, ProposalRecord
+from consensus.messages import decode_message, encode_message
+from consensus.replica_set import ReplicaId
+from crypto.encoding import EncodingError
+from simulation.disk import Disk, StoredBlock
+from simulation.ledger_work import LedgerWork
+from simulation.light_ledger import SimulatedLedger
+from simulation.network import (
+    BlocksRequest,
+    BlocksResponse,
+    BodiesRequest,
+    BodiesResponse,
+    ConsensusFrame,
+    Frame,
+    Network,
+    TransactionsFrame,
+)
+from simulation.node_parts import CrashPoint, NodeParts, Observer, SimulatedReplica
+from simulation.schedule import Schedule
+from simulation.trace import Trace
+
+INBOX_MESSAGES_MAX = 2_000
+BATCH_MESSAGES_MAX = 128
+
+decode_shared = lru_cache(maxsize=512)(decode_message)
+"""A broadcast is decoded once for all who receive it; messages are immutable."""
+
+
+class Node:
+    """See the module's docstring."""
+
+    ledger: SimulatedLedger
+    replica: SimulatedReplica
+
+    def __init__(
+        self,
+        parts: NodeParts,
+        *,
+        schedule: Schedule,
+        network: Network,
+        observer: Observer,
+        trace: Trace,
+        random: Random,
+    ) -> None:
+        self.replica_id = parts.replica_id
+        self.disk = parts.disk
+        self.is_up = False
+        self.is_halted = False
+        self.crash_points: list[CrashPoint] = []
+        self.counts: Counter[str] = Counter()
+        """Injected faults by kind."""
+        self._parts = parts
+        self._schedule = schedule
+        self._network = network
+        self._observer = observer
+        self._trace = trace
+        self._random = random
+        self._paused_until_us = 0
+        self._incarnation = 0
+        network.attach(self.replica_id, self.on_frame)
+
+    # Life and death
+
+    def start(self) -> None:
+        """The process starts with what the disk holds."""
+        self._events: deque[Event] = deque()
+        self._messages: deque[tuple[ReplicaId, bytes]] = deque()
+        self._is_busy = False
+        self._oldest_told: bytes | None = None
+        self._truncate_height: int | None = None
+        self._started_us = self._schedule.now_us
+        self._incarnation += 1
+        self.ledger = self._parts.create_ledger(self.replica_id, self.disk)
+        self._observer.on_started(self.replica_id, self.disk, self.ledger.state_root)
+        self.replica = self._parts.create_replica(self.replica_id, self.disk, self.ledger)
+        self._work = LedgerWork(
+            self,
+            ledger=self.ledger,
+            disk=self.disk,
+            random=self._random,
+            durations=self._parts.durations,
+            replica_set=self._parts.replica_set,
+            verify_block=self._parts.verify_block,
+        )
+        self.is_up = True
+        self.later(self._random.randrange(self._parts.tick_us), self._tick)
+
+    def crash(self, kind: str, down_us: int, harm: Callable[[Disk], None] | None = None) -> None:
+        """The process dies at once; `harm` comes to its disk; it starts again after `down_us`."""
+        if not self.is_up:
+            return
+        self._note(f"crash {kind}, down for {down_us // 1000} ms")
+        self.counts[f"crash_{kind}"] += 1
+        self.is_up = False
+        self._incarnation += 1
+        self.ledger.close()
+        fate = self.disk.crash(self._random)
+        if fate is not None:
+            self.counts[fate] += 1
+        if harm is not None:
+            harm(self.disk)
+        self._schedule.after(down_us, self.restart)
+
+    def restart(self) -> None:
+        """Start again unless it runs or must not."""
+        if self.is_up or self.is_halted:
+            return
+        journal = "missing" if self.disk.journal_missing else f"of {len(self.disk.get_records())} records"
+        self._note(f"start at height {self.disk.blocks[-1].height}, journal {journal}")
+        self.start()
+        for peer in self.peers:
+            self.connect(peer)
+
+    def pause(self, duration_us: int) -> None:
+        """The process gets no time: what arrives waits, nothing is answered."""
+        self.counts["pause"] += 1
+        self._note(f"pause for {duration_us // 1000} ms")
+        self._paused_until_us = self._schedule.now_us + duration_us
+        self._schedule.after(duration_us, self._turn)
+
+    def connect(self, replica: ReplicaId) -> None:
+        """A link to `replica` is up again."""
+        if self.is_up:
+            self.post(PeerConnected(replica=replica))
+
+    def meets_crash(self, where: str) -> bool:
+        """Whether a crash waited here; the node is then down."""
+        for index, point in enumerate(self.crash_points):
+            if point.where == where and self.is_up:
+                if point.countdown == 0:
+                    del self.crash_points[index]
+                    self.crash(where, point.down_us)
+                    return True
+                self.crash_points[index] = replace(point, countdown=point.countdown - 1)
+        return False
+
+    # What comes in
+
+    def on_frame(self, sender: ReplicaId, frame: Frame) -> None:
+        """Something arrives over a link."""
+        if not self.is_up:
+            return
+        match frame:
+            case ConsensusFrame():
+                if len(self._messages) < INBOX_MESSAGES_MAX:
+                    self._messages.append((sender, frame.data))
+                    self._turn()
+                else:
+                    self.counts["inbox_full"] += 1
+            case TransactionsFrame():
+                for body in frame.bodies:
+                    self.ledger.add_transaction(body)
+                self._turn()
+            case BodiesRequest():
+                bodies = [self.ledger.get_body(item) for item in frame.hashes]
+                self.send_frame(sender, BodiesResponse(tuple(body for body in bodies if body is not None)))
+            case BodiesResponse():
+                self._work.on_bodies(frame)
+            case BlocksRequest():
+                self._work.on_blocks_request(sender, frame)
+            case BlocksResponse():
+                self._work.on_blocks(frame)
+            case _:
+                assert_never(frame)
+
+    def submit(self, body: bytes) -> bool:
+        """A client's transaction, perhaps not for the first time; whether it is final here."""
+        if not self.is_up or self._is_paused:
+            return False
+        if self.ledger.is_committed(self.ledger.compute_hash(body)):
+            return True
+        if self.ledger.add_transaction(body):
+            self._network.broadcast(self.replica_id, TransactionsFrame((body,)))
+            self._turn()
+        return False
+
+    def post(self, event: Event) -> None:
+        """Tell the replica; it steps at once unless it is busy."""
+        self._events.append(event)
+        self._turn()
+
+    def _tick(self) -> None:
+        self.later(self._parts.tick_us, self._tick)
+        if not self._is_paused and not self._is_busy:
+            monotonic_ms = (self._schedule.now_us - self._started_us) // 1000
+            self._events.appendleft(Tick(monotonic_ms=monotonic_ms, wall_ms=self.read_clock()))
+            self._turn()
+
+    # One turn: step, persist, send, apply
+
+    def _turn(self) -> None:
+        """Handle what waits, unless a sync is under way or the process is paused."""
+        while self.is_up and not self._is_busy and not self._is_paused:
+            events = self._take_events()
+            if not events:
+                if self._messages:
+                    continue
+                return
+            persist: list[JournalRecord] = []
+            send: list[Send] = []
+            apply: list[Action] = []
+            for event in events:
+                effects = self.replica.step(event)
+                self._trace.add_step(self._schedule.now_us, self.replica_id, event, effects)
+                persist += effects.persist
+                send += effects.send
+                apply += effects.apply
+            if persist:
+                self._persist(persist, send, apply)
+            else:
+                if self.disk.journal_missing and not self.replica.status.is_silent:
+                    self.disk.journal_missing = False
+                self._release(send, apply)
+
+    def _take_events(self) -> list[Event]:
+        events: list[Event] = []
+        oldest = self.ledger.oldest
+        if oldest != self._oldest_told:
+            self._oldest_told = oldest
+            events.append(PendingChanged(oldest=oldest))
+        events += self._events
+        self._events.clear()
+        for _ in range(min(len(self._messages), BATCH_MESSAGES_MAX)):
+            sender, data = self._messages.popleft()
+            try:
+                events.append(MessageReceived(sender=sender, message=decode_shared(data)))
+            except EncodingError as error:
+                self._observer.on_refused(self.replica_id, sender, str(error))
+        return events
+
+    def _persist(self, records: list[JournalRecord], send: list[Send], apply: list[Action]) -> None:
+        bodies = [
+            (item, body)
+            for record in records
+            if isinstance(record, ProposalRecord)
+            for item in record.transaction_hashes
+            if (body := self.ledger.get_body(item)) is not None
+        ]
+        self.disk.append(records, bodies)
+        self._is_busy = True
+        if not self.meets_crash("before_sync"):
+            duration_us = self._random.randrange(self._parts.durations.sync_us_max)
+            self.later(duration_us, lambda: self._on_synced(send, apply))
+
+    def _on_synced(self, send: list[Send], apply: list[Action]) -> None:
+        self.disk.sync()
+        if self._truncate_height is not None:
+            self.disk.truncate(self._truncate_height)
+            self._truncate_height = None
+        if not self.meets_crash("after_sync"):
+            self._release(send, apply)
+            self._is_busy = False
+            self._turn()
+
+    def _release(self, send: list[Send], apply: list[Action]) -> None:
+        for item in send:
+            self.send(item)
+            if self.meets_crash("while_sending"):
+                return
+        for action in apply:
+            self._apply(action)
+
+    def _apply(self, action: Action) -> None:
+        match action:
+            case Build():
+                self._work.build(action)
+            case Validate():
+                self._work.validate(action)
+            case CommitBlock():
+                self._work.commit(action)
+            case Discard():
+                self._work.discard(action.digest)
+            case RequestSync():
+                self._work.request_sync(action.source)
+            case ForwardOldest():
+                oldest = self.ledger.oldest
+                body = None if oldest is None else self.ledger.get_body(oldest)
+                if body is not None and action.primary in self.peers:
+                    self.send_frame(action.primary, TransactionsFrame((body,)))
+            case TruncateJournal():
+                # A real journal is rewritten now and then only; what is stale in it must do no harm.
+                if self._random.random() < 0.7:
+                    self._truncate_height = action.height
+            case ReportEvidence():
+                self._observer.on_accused(self.replica_id, action.first, action.second)
+            case ReportRefusal():
+                self._observer.on_refused(self.replica_id, action.sender, action.reason)
+            case Halt():
+                self.is_halted, self.is_up = True, False
+                self._incarnation += 1
+                self._observer.on_halted(self.replica_id, action.reason)
+            case _:
+                assert_never(action)
+
+    # Services
+
+    @property
+    def peers(self) -> tuple[ReplicaId, ...]:
+        return tuple(item for item in self._network.replicas if item != self.replica_id)
+
+    @property
+    def _is_paused(self) -> bool:
+        return self._schedule.now_us < self._paused_until_us
+
+    def send(self, item: Send) -> None:
+        """One message leaves; the checkers see it first."""
+        self._observer.on_sent(self.replica_id, item.message, self.disk)
+        frame = ConsensusFrame(encode_message(item.message))
+        if item.to is None:
+            self._network.broadcast(self.replica_id, frame)
+        else:
+            self.send_frame(item.to, frame)
+
+    def send_frame(self, receiver: ReplicaId, frame: Frame) -> None:
+        self._network.send(self.replica_id, receiver, frame)
+
+    def later(self, delay_us: int, callback: Callable[[], None]) -> None:
+        """Call back after `delay_us` unless the process has died by then."""
+        incarnation = self._incarnation
+
+        def call() -> None:
+            if self.is_up and self._incarnation == incarnation:
+                callback()
+
+        self._schedule.after(delay_us, call)
+
+    def read_clock(self) -> int:
+        return self._parts.wall_ms + self._schedule.now_us // 1000
+
+    def on_block(self, block: StoredBlock, state_root: bytes) -> None:
+        self._observer.on_committed(self.replica_id, block, state_root)
+
+    def _note(self, text: str) -> None:
+        self._trace.add_note(self._schedule.now_us, f"node {self.replica_id}", text)

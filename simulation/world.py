@@ -1,0 +1,360 @@
+"""One run: its replicas, their network and clients, its faults, all drawn from one seed; and how it ends."""
+
+from __future__ import annotations
+
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from consensus.head import Head
+from consensus.messages import Message, Vote
+from consensus.replica import Replica
+from consensus.replica_set import Height, Member, ReplicaId, ReplicaSet
+from consensus.settings import ReplicaSettings
+from simulation.byzantine import HABITS, ByzantineNode, Plot
+from simulation.chain_ledger import ChainKit
+from simulation.checkers import ChainChecker, InvariantBroken, PromiseChecker, check_bounded
+from simulation.clients import Clients
+from simulation.disk import Disk, StoredBlock
+from simulation.faults import FaultInjector
+from simulation.keys import Signer, create_key, get_verifier
+from simulation.ledger_kit import LedgerKit, LightKit, LightLedgerFactory
+from simulation.ledger_work import Durations
+from simulation.light_ledger import GENESIS_TIME_MS, SimulatedLedger
+from simulation.network import LinkQuality, Network, SyncedBlock
+from simulation.node import Node
+from simulation.node_parts import NodeParts, SimulatedReplica
+from simulation.schedule import Schedule, TooManyEvents
+from simulation.settings import LedgerKind, SimulationSettings
+from simulation.trace import Trace
+
+DAY_MS = 86_400_000
+SIZE_CHECK_US = 1_500_000
+
+ReplicaFactory = Callable[..., SimulatedReplica]
+"""`consensus.replica.Replica`, or a broken one to see the checkers catch it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cast:
+    """Who is faulty in a run, beside crashes and the network: never more than f."""
+
+    byzantine: dict[ReplicaId, tuple[str, ...]]
+    """Their habits."""
+    forgetful: ReplicaId | None
+    """Loses its disk, or part of it, once."""
+    off_clock: ReplicaId | None
+
+
+class World:
+    """Everything of one run; also the observer that passes what nodes do to the checkers."""
+
+    def __init__(
+        self,
+        seed: int,
+        settings: SimulationSettings,
+        *,
+        create_replica: ReplicaFactory = Replica,
+        create_ledger: LightLedgerFactory | None = None,
+    ) -> None:
+        self.seed = seed
+        self.settings = settings
+        self.schedule = Schedule()
+        self.trace = Trace(settings.transcript_lines)
+        self._random = Random(f"{seed} world")  # noqa: S311 -- a simulation must be repeatable
+        self._create_replica = create_replica
+        self._verify = get_verifier(settings.signatures)
+        count = settings.replica_count or self._random.choices((4, 1, 2, 3, 5, 7), (60, 5, 5, 5, 15, 10))[0]
+        self._create_members(count)
+        self.network = Network(self.schedule, self._draw_stream("network"), self._draw_quality())
+        self.replica_settings: ReplicaSettings = settings.compute_replica_settings(
+            self._random.choice((1, 2, 5, 100))
+        )
+        if settings.ledger is LedgerKind.CHAIN:
+            self._kit: LedgerKit = ChainKit(seed, settings, self.replica_set)
+        else:
+            self._kit = LightKit(seed, settings, create_ledger)
+        self.chain = ChainChecker(
+            self._kit.genesis,
+            self._kit.genesis_root,
+            chain_id=self._kit.chain_id,
+            replica_set=self.replica_set,
+            verify=self._verify,
+        )
+        self._promises = PromiseChecker()
+        self.cast = self._draw_cast(count)
+        honest = [m.replica for m in self.replica_set.members if m.replica not in self.cast.byzantine]
+        first_half = (*honest[: (len(honest) + 1) // 2], *self.cast.byzantine)
+        self._plot = Plot(frozenset(map(ReplicaId, first_half)))
+        self.nodes = [self._create_node(ReplicaId(member.replica)) for member in self.replica_set.members]
+        self.honest = [node for node in self.nodes if node.replica_id not in self.cast.byzantine]
+        self.clients = Clients(
+            schedule=self.schedule,
+            nodes=self.honest,
+            random=self._draw_stream("clients"),
+            create_transaction=self._kit.create_transaction,
+            on_acknowledged=self._on_acknowledged,
+        )
+        self.faults = FaultInjector(
+            schedule=self.schedule,
+            network=self.network,
+            nodes=self.nodes,
+            trace=self.trace,
+            random=self._draw_stream("faults"),
+            faulty_ms=settings.faulty_ms,
+            kinds=settings.fault_kinds,
+        )
+        self._counts: Counter[str] = Counter()
+        self._unreliable = set(self.cast.byzantine)
+        """Whose promises are not checked."""
+        self.views = 0
+
+    # Making the world
+
+    def _draw_stream(self, purpose: str) -> Random:
+        """A stream of its own for each purpose, so that a change of one leaves the others as they were."""
+        return Random(f"{self.seed} {purpose}")  # noqa: S311
+
+    def _draw_quality(self) -> LinkQuality:
+        delay_us = self._random.choice((200, 1_000, 5_000))
+        return LinkQuality(delay_us=delay_us, delay_us_spread=delay_us)
+
+    def _create_members(self, count: int) -> None:
+        """Ids are not indexes: in half of the runs they have gaps."""
+        step = self._random.choice((1, 7))
+        self._signers: dict[ReplicaId, Signer] = {}
+        members = []
+        for index in range(count):
+            replica = ReplicaId(index * step)
+            public_key, self._signers[replica] = create_key(self.seed, replica, self.settings.signatures)
+            members.append(Member(replica, public_key, replica.to_bytes(16, "big")))
+        self.replica_set = ReplicaSet(0, tuple(members))
+
+    def _draw_cast(self, count: int) -> Cast:
+        random, faulty_max = self._random, (count - 1) // 3
+        ids = [ReplicaId(member.replica) for member in self.replica_set.members]
+        byzantine: dict[ReplicaId, tuple[str, ...]] = {}
+        if self.settings.byzantine_count is not None:
+            chosen = random.sample(ids, self.settings.byzantine_count)
+            return Cast(byzantine=dict.fromkeys(chosen, ("equivocate",)), forgetful=None, off_clock=None)
+        forgetful = off_clock = None
+        kind = random.choices(("none", "byzantine", "forgetful", "off_clock"), (45, 30, 15, 10))[0]
+        if faulty_max and self.settings.faults and kind != "none":
+            if kind == "forgetful":
+                forgetful = random.choice(ids)
+            elif kind == "off_clock":
+                off_clock = random.choice(ids)
+            elif self.settings.byzantine and self.settings.ledger is LedgerKind.LIGHT:
+                for replica in random.sample(ids, random.randint(1, faulty_max)):
+                    byzantine[replica] = tuple(sorted(random.sample(HABITS, random.randint(1, 3))))
+        return Cast(byzantine=byzantine, forgetful=forgetful, off_clock=off_clock)
+
+    def _create_node(self, replica: ReplicaId) -> Node:
+        offset_ms = self._random.randint(-100, 100)
+        if replica == self.cast.off_clock:
+            offset_ms = self._random.choice((-DAY_MS, DAY_MS, -1_500, 1_500))
+        parts = NodeParts(
+            replica_id=replica,
+            replica_set=self.replica_set,
+            disk=Disk(self._kit.genesis),
+            create_ledger=self._kit.open,
+            create_replica=self._start_replica,
+            verify_block=self._verify_block,
+            wall_ms=GENESIS_TIME_MS + 1_000 + offset_ms,
+            tick_us=self.settings.tick_ms * 1_000,
+            durations=Durations(),
+        )
+        stream = self._draw_stream(f"node {replica}")
+        habits = self.cast.byzantine.get(replica)
+        if habits is None:
+            return Node(
+                parts,
+                schedule=self.schedule,
+                network=self.network,
+                observer=self,
+                trace=self.trace,
+                random=stream,
+            )
+        self.trace.add_note(0, f"node {replica}", f"is Byzantine: {', '.join(habits)}")
+        return ByzantineNode(
+            parts,
+            signer=self._signers[replica],
+            chain_id=self._kit.chain_id,
+            habits=habits,
+            plot=self._plot,
+            schedule=self.schedule,
+            network=self.network,
+            observer=self,
+            trace=self.trace,
+            random=stream,
+        )
+
+    def _start_replica(self, replica: ReplicaId, disk: Disk, ledger: SimulatedLedger) -> SimulatedReplica:
+        head = disk.blocks[-1]
+        return self._create_replica(
+            settings=self.replica_settings,
+            chain_id=self._kit.chain_id,
+            replica_id=replica,
+            signer=self._signers[replica],
+            verify=self._verify,
+            replica_set=self.replica_set,
+            head=Head(height=Height(head.height), digest=head.digest, certificate=head.certificate),
+            compute_digest=ledger.compute_digest,
+            journal=disk.read_journal(),
+            journal_missing=disk.journal_missing,
+        )
+
+    def _verify_block(self, block: SyncedBlock, digest: bytes) -> None:
+        """Raises InvalidCertificate, or ValueError when the certificate is another block's."""
+        if block.certificate.digest != digest:
+            raise ValueError("the certificate is another block's")
+        block.certificate.verify(self._kit.chain_id, self.replica_set, self._verify)
+
+    # Running
+
+    def run(self) -> None:
+        """Faulty time, healing, late work. Raises InvariantBroken."""
+        settings = self.settings
+        try:
+            for node in self.nodes:
+                node.start()
+            self.clients.submit(settings.transactions, settings.faulty_ms * 1_000)
+            if settings.faults:
+                self.faults.plan()
+                self._plan_forgetting()
+            self._check_sizes()
+            self.schedule.run(settings.faulty_ms * 1_000)
+            self._await_progress("what was submitted in the faulty time")
+            for _ in range(settings.late_transactions):
+                self.clients.submit(1, 50_000)
+                self._await_progress("what was submitted after healing")
+            self._check_voices()
+            self._check_sizes()
+        except TooManyEvents as error:
+            raise InvariantBroken("bounded", str(error)) from error
+        except InvariantBroken:
+            raise
+        except Exception as error:
+            text = "".join(traceback.format_exception(error)[-4:])
+            raise InvariantBroken("no_exception", f"{error!r}\n{text}") from error
+
+    def close(self) -> None:
+        """Remove what the run left behind."""
+        for node in self.nodes:
+            if node.is_up:
+                node.ledger.close()
+        self._kit.close()
+
+    def _await_progress(self, what: str) -> None:
+        until_us = self.schedule.now_us + self.settings.healing_ms_max * 1_000
+        if self.schedule.run(until_us, is_done=self._is_done):
+            return
+        state = "; ".join(
+            f"{node.replica_id}: height {node.ledger.head.height}, {node.replica.status}"
+            for node in self.honest
+        )
+        missing = sum(not self.chain.is_final(item) for item in self.clients.hashes)
+        raise InvariantBroken(
+            "progress",
+            f"{what}: not on all replicas {self.settings.healing_ms_max} ms after healing; "
+            f"{missing} of {len(self.clients.hashes)} in no block; {state}",
+        )
+
+    def _check_voices(self) -> None:
+        """After new blocks nobody is silent any more, whatever it had forgotten (rule P6)."""
+        for node in self.honest:
+            status = node.replica.status
+            if status.is_silent or status.is_starting:
+                raise InvariantBroken("progress", f"replica {node.replica_id} may still not vote: {status}")
+
+    def _is_done(self) -> bool:
+        """Everything is final on every honest replica."""
+        return all(
+            node.is_up and all(node.ledger.is_committed(item) for item in self.clients.hashes)
+            for node in self.honest
+        )
+
+    def _plan_forgetting(self) -> None:
+        """One node loses its journal, or its whole disk, or finds an old copy in its place (rule P6)."""
+        node = next((node for node in self.nodes if node.replica_id == self.cast.forgetful), None)
+        if node is None:
+            return
+        random, faulty_us = self._draw_stream("forgetting"), self.settings.faulty_ms * 1_000
+        loss, down_us = random.choice(("journal", "all", "newest")), random.randrange(1_000, 500_000)
+        if loss == "newest" and self.settings.ledger is LedgerKind.CHAIN:
+            loss = "journal"  # A LevelDB folder is not copied here.
+        at_us = random.randrange(faulty_us)
+        copies = [node.disk.copy()]
+        self.schedule.after(random.randrange(at_us + 1), lambda: copies.append(node.disk.copy()))
+
+        def harm(disk: Disk) -> None:
+            if loss == "journal":
+                disk.lose_journal()
+            elif loss == "all":
+                disk.wipe()
+            else:
+                disk.restore(copies[-1])
+                # Others may not have seen what it forgot: one of the f that may do anything.
+                self._unreliable.add(node.replica_id)
+
+        def forget() -> None:
+            if node.is_up:
+                if loss != "journal":
+                    self.chain.forget(node.replica_id)
+                node.crash(f"losing_{loss}", down_us, harm)
+
+        self.schedule.after(at_us, forget)
+
+    def _check_sizes(self) -> None:
+        for node in self.honest:
+            if node.is_up:
+                check_bounded(node.replica_id, node.replica, replica_count=len(self.nodes))
+        self.schedule.after(SIZE_CHECK_US, self._check_sizes)
+
+    # What nodes report
+
+    def on_sent(self, replica: ReplicaId, message: Message, disk: Disk) -> None:
+        if replica not in self._unreliable:
+            self._promises.on_sent(replica, message, disk)
+
+    def on_committed(self, replica: ReplicaId, block: StoredBlock, state_root: bytes) -> None:
+        if replica not in self.cast.byzantine:
+            self.chain.on_committed(replica, block, state_root)
+            self.views = max(self.views, 0 if block.certificate is None else block.certificate.view)
+
+    def on_started(self, replica: ReplicaId, disk: Disk, state_root: bytes) -> None:
+        if replica not in self.cast.byzantine:
+            self.chain.on_started(replica, disk, state_root)
+
+    def on_halted(self, replica: ReplicaId, reason: str) -> None:
+        if replica not in self.cast.byzantine:
+            raise InvariantBroken("no_halt", f"replica {replica}: {reason}")
+
+    def on_accused(self, reporter: ReplicaId, first: Vote, second: Vote) -> None:
+        self._counts["evidence"] += 1
+        if reporter not in self.cast.byzantine and ReplicaId(first.replica) not in self._unreliable:
+            raise InvariantBroken(
+                "honest_not_accused", f"replica {reporter} accuses {first.replica}: {first}"
+            )
+
+    def on_refused(self, reporter: ReplicaId, sender: ReplicaId, reason: str) -> None:
+        self._counts["refusals"] += 1
+        if reporter not in self.cast.byzantine and sender not in self._unreliable:
+            raise InvariantBroken("honest_not_accused", f"replica {reporter} refuses {sender}: {reason}")
+
+    def _on_acknowledged(self, signed_hash: bytes) -> None:
+        if not self.chain.is_final(signed_hash):
+            raise InvariantBroken(
+                "not_lost", f"{signed_hash.hex()[:16]} is said to be final and is in no block"
+            )
+
+    def count_faults(self) -> dict[str, int]:
+        """Injected faults by kind."""
+        total = self._counts + self.network.counts + self.faults.counts
+        for node in self.nodes:
+            total += node.counts
+        if self.cast.off_clock is not None:
+            total["off_clock"] += 1
+        return dict(sorted(total.items()))

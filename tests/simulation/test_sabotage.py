@@ -1,0 +1,309 @@
+"""A checker that catches nothing is a defect: each is shown a network with the fault that it is there for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import consensus.credentials
+import consensus.views
+from consensus.certificates import Phase
+from consensus.credentials import Credentials
+from consensus.effects import Effects, Halt
+from consensus.events import Event, MessageReceived, Tick
+from consensus.journal_records import (
+    NewViewRecord,
+    PreparedRecord,
+    ProposalRecord,
+    ViewChangeRecord,
+    VoteRecord,
+)
+from consensus.messages import ViewChange, Vote
+from consensus.patience import Patience
+from consensus.quorum import Quorum
+from consensus.replica import Replica
+from consensus.replica_set import ReplicaSet
+from consensus.startup import Startup
+from consensus.view_changes import Choice, compute_choice
+from consensus.vote_guard import VoteGuard
+from simulation.disk import Disk
+from simulation.light_ledger import LightHeader, LightLedger
+from simulation.result import Violation
+from simulation.settings import SimulationSettings
+
+Hunt = Callable[..., Violation | None]
+FOUR = SimulationSettings(replica_count=4)
+CRASHING = SimulationSettings(replica_count=4, fault_kinds=("crash", "crash_point", "partition", "pause"))
+
+
+class _SmallQuorum(Quorum):
+    @property
+    def size(self) -> int:
+        return super().size - 1
+
+
+class _WeakSet(ReplicaSet, frozen=True, array_like=True):
+    @property
+    def quorum(self) -> Quorum:
+        return _SmallQuorum(len(self.members))
+
+
+def test_more_byzantine_replicas_than_f_are_seen_to_break_agreement(find_violation: Hunt) -> None:
+    violation = find_violation(
+        settings=replace(FOUR, byzantine_count=2, healing_ms_max=2_000, faults=False), seeds=20
+    )
+    assert violation is not None
+    assert violation.invariant in ("agreement", "no_halt")
+
+
+def test_quorum_one_too_small_is_caught(find_violation: Hunt) -> None:
+    def create(**parts: Any) -> Replica:
+        weak = _WeakSet(parts["replica_set"].epoch, parts["replica_set"].members)
+        return Replica(**{**parts, "replica_set": weak})
+
+    violation = find_violation(create_replica=create, settings=FOUR)
+    assert violation is not None
+    assert violation.invariant == "certificate"
+
+
+def _forget(*kinds: type) -> Callable[..., Replica]:
+    """A replica that finds none of these records in its journal."""
+
+    def create(**parts: Any) -> Replica:
+        kept = [record for record in parts["journal"] if not isinstance(record, kinds)]
+        return Replica(**{**parts, "journal": kept})
+
+    return create
+
+
+@pytest.mark.slow
+def test_votes_forgotten_at_restart_are_caught_P5(
+    find_violation: Hunt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Startup, "try_decide", _decide_unreminded)
+    create = _forget(VoteRecord, ProposalRecord)
+    violation = find_violation(create_replica=create, settings=CRASHING, seeds=150)
+    assert violation is not None
+    assert violation.invariant in ("no_equivocation", "honest_not_accused")
+
+
+def test_guard_that_signs_anything_is_caught_P5(
+    find_violation: Hunt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sign(
+        self: VoteGuard, credentials: Credentials, height: int, view: int, phase: Phase, digest: bytes
+    ) -> Vote:
+        return credentials.sign_vote(height, view, phase, digest[:-1] + bytes((len(self._votes) % 256,)))
+
+    monkeypatch.setattr(VoteGuard, "sign", sign)
+    violation = find_violation(settings=FOUR, seeds=20)
+    assert violation is not None
+
+
+def test_prepared_certificate_ignored_in_view_change_is_caught_V5(
+    find_violation: Hunt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forgetful_choice(view_changes: Sequence[ViewChange], epoch_base: int) -> Choice:
+        return replace(compute_choice(view_changes, epoch_base), prepared=None)
+
+    monkeypatch.setattr(consensus.credentials, "compute_choice", forgetful_choice)
+    monkeypatch.setattr(consensus.views, "compute_choice", forgetful_choice)
+    violation = find_violation(settings=FOUR, seeds=300)
+    assert violation is not None
+    assert violation.invariant in ("agreement", "no_halt")
+
+
+class _Hasty(Replica):
+    """Sends before it persists."""
+
+    def step(self, event: Event) -> Effects:
+        effects = super().step(event)
+        return replace(effects, persist=())
+
+
+def test_unpersisted_votes_are_caught_P1_P2(find_violation: Hunt) -> None:
+    violation = find_violation(create_replica=_Hasty, settings=FOUR, seeds=3)
+    assert violation is not None
+    assert violation.invariant == "promise_on_disk"
+
+
+class _ForgetsProofs(Replica):
+    """Persists its votes, but not what they vouch for."""
+
+    def step(self, event: Event) -> Effects:
+        effects = super().step(event)
+        kept = tuple(r for r in effects.persist if type(r).__name__ not in ("PreparedRecord",))
+        return replace(effects, persist=kept)
+
+
+def test_commit_without_prepared_certificate_on_disk_is_caught_P2(find_violation: Hunt) -> None:
+    violation = find_violation(create_replica=_ForgetsProofs, settings=FOUR, seeds=3)
+    assert violation is not None
+    assert violation.invariant == "promise_on_disk"
+
+
+def test_forgotten_view_change_is_caught_P3(find_violation: Hunt, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Startup, "try_decide", _decide_unreminded)
+    create = _forget(ViewChangeRecord, NewViewRecord)
+    violation = find_violation(create_replica=create, settings=CRASHING, seeds=300)
+    assert violation is not None
+    assert violation.invariant in ("no_vote_below_view_change", "one_view_change_per_view", "agreement")
+
+
+@pytest.mark.slow
+def test_forgotten_prepared_certificate_is_caught_P2(
+    find_violation: Hunt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Startup, "try_decide", _decide_unreminded)
+    create = _forget(PreparedRecord)
+    violation = find_violation(create_replica=create, settings=CRASHING, seeds=300)
+    assert violation is not None
+    assert violation.invariant in ("view_change_tells_all", "agreement", "no_halt")
+
+
+_try_decide = Startup.try_decide
+
+
+def _decide_unreminded(self: Startup, *context: Any, **more: Any) -> bool:
+    """The others would remind it; they are not asked, unless the whole journal is gone."""
+    return (_try_decide if self.is_amnesiac else _decide_at_once)(self, *context, **more)
+
+
+def _decide_at_once(self: Startup, *_: object, **__: object) -> bool:
+    is_first = not self._is_decided
+    self._is_decided, self.session = True, 0
+    return is_first
+
+
+@pytest.mark.slow
+def test_amnesia_without_silence_is_caught_P6(find_violation: Hunt, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Startup, "try_decide", _decide_at_once)
+    monkeypatch.setattr(Startup, "may_vote", lambda self, height: True)
+    violation = find_violation(settings=FOUR, seeds=400)
+    assert violation is not None
+    assert violation.invariant in (
+        "no_equivocation",
+        "no_vote_below_view_change",
+        "one_view_change_per_view",
+        "honest_not_accused",
+    )
+
+
+def test_missing_view_timer_is_caught_as_lack_of_progress_L1(
+    find_violation: Hunt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Patience, "is_exhausted", lambda self, now_ms: False)
+    violation = find_violation(settings=replace(FOUR, healing_ms_max=5_000), seeds=100)
+    assert violation is not None
+    assert violation.invariant == "progress"
+
+
+class _Hoarder(Replica):
+    """Keeps every message that anybody sends."""
+
+    def __init__(self, **parts: Any) -> None:
+        super().__init__(**parts)
+        self.hoard: list[object] = []
+
+    def step(self, event: Event) -> Effects:
+        if isinstance(event, MessageReceived | Tick):
+            self.hoard += [event, event, event]
+        return super().step(event)
+
+
+def test_replica_that_grows_is_caught_D1(find_violation: Hunt) -> None:
+    violation = find_violation(create_replica=_Hoarder, settings=FOUR, seeds=3)
+    assert violation is not None
+    assert violation.invariant == "bounded"
+
+
+class _Crasher(Replica):
+    def step(self, event: Event) -> Effects:
+        if isinstance(event, MessageReceived):
+            raise KeyError("a defect")
+        return super().step(event)
+
+
+def test_exception_in_a_step_is_caught(find_violation: Hunt) -> None:
+    violation = find_violation(create_replica=_Crasher, settings=FOUR, seeds=1)
+    assert violation is not None
+    assert violation.invariant == "no_exception"
+    assert "a defect" in violation.text
+
+
+class _Quitter(Replica):
+    def step(self, event: Event) -> Effects:
+        effects = super().step(event)
+        return replace(effects, apply=(*effects.apply, Halt(reason="tired")))
+
+
+def test_honest_replica_that_halts_is_caught(find_violation: Hunt) -> None:
+    violation = find_violation(create_replica=_Quitter, settings=FOUR, seeds=1)
+    assert violation is not None
+    assert violation.invariant == "no_halt"
+
+
+class _Diverging(LightLedger):
+    """Executes one in some blocks to another state; only its own header knows."""
+
+    @property
+    def state_root(self) -> bytes:
+        root = super().state_root
+        return root if len(self._pending) % 3 else bytes(32)
+
+
+def test_unequal_state_roots_are_caught_E2(find_violation: Hunt) -> None:
+    violation = find_violation(create_ledger=_make(_Diverging), settings=FOUR, seeds=5)
+    assert violation is not None
+    assert violation.invariant in ("equal_roots", "agreement")
+
+
+class _Doubling(LightLedger):
+    """Takes what is committed already for new."""
+
+    def add_transaction(self, body: bytes) -> bool:
+        self._committed.clear()
+        return super().add_transaction(body)
+
+
+def test_doubled_transaction_is_caught(find_violation: Hunt) -> None:
+    violation = find_violation(create_ledger=_make(_Doubling), settings=FOUR, seeds=20)
+    assert violation is not None
+    assert violation.invariant == "not_doubled"
+
+
+class _Losing(LightLedger):
+    """Says that everything is final."""
+
+    def is_committed(self, signed_hash: bytes) -> bool:
+        return True
+
+
+def test_acknowledged_and_lost_transaction_is_caught_P4(find_violation: Hunt) -> None:
+    violation = find_violation(create_ledger=_make(_Losing), settings=FOUR, seeds=3)
+    assert violation is not None
+    assert violation.invariant == "not_lost"
+
+
+class _Orphaning(LightLedger):
+    """Builds and accepts blocks that do not name their parent."""
+
+    def _is_valid(self, header: LightHeader, hashes: tuple[bytes, ...]) -> bool:
+        return header.height == self.head.height + 1
+
+    def assemble(self, **parts: Any) -> Any:
+        proposal = super().assemble(**parts)
+        return replace(proposal, header=proposal.header.replace(self.head.digest, bytes(32)))
+
+
+def test_broken_parent_chain_is_caught(find_violation: Hunt) -> None:
+    violation = find_violation(create_ledger=_make(_Orphaning), settings=FOUR, seeds=3)
+    assert violation is not None
+    assert violation.invariant == "parent_chain"
+
+
+def _make(kind: type[LightLedger]) -> Callable[[Disk, SimulationSettings], LightLedger]:
+    return lambda disk, settings: kind(disk, idle_block_interval_ms=settings.idle_block_interval_ms)

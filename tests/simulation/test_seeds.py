@@ -1,0 +1,133 @@
+"""Two hundred seeds hold every invariant, and a seed is all that a run depends on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from simulation.result import compute_summary
+from simulation.run import run_seed, run_seeds
+from simulation.settings import LedgerKind, Signatures, SimulationSettings
+
+ROOT = Path(__file__).parents[2]
+SEEDS = 200
+CHUNK = 25
+
+
+def check_seed(seed: int, settings: SimulationSettings | None = None) -> None:
+    result = run_seed(seed, settings)
+    assert not result.violations, result.violations[0].format()
+    assert result.blocks > 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_few_seeds_keep_every_invariant(seed: int) -> None:
+    check_seed(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first_seed", range(0, SEEDS, CHUNK))
+def test_two_hundred_seeds_keep_every_invariant(first_seed: int) -> None:
+    for seed in range(first_seed, first_seed + CHUNK):
+        check_seed(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("replica_count", [1, 2, 3, 4, 5, 6, 7, 10])
+def test_any_number_of_replicas_keeps_every_invariant_V2(replica_count: int) -> None:
+    for seed in range(1_000, 1_003):
+        check_seed(seed, SimulationSettings(replica_count=replica_count))
+
+
+@pytest.mark.slow
+def test_real_signatures_keep_every_invariant_V1() -> None:
+    for seed in range(2_000, 2_003):
+        check_seed(seed, SimulationSettings(signatures=Signatures.ED25519, transactions=10))
+
+
+@pytest.mark.slow
+def test_real_ledger_gives_equal_roots_and_the_same_trace_twice_E2() -> None:
+    settings = SimulationSettings(ledger=LedgerKind.CHAIN, transactions=15)
+    for seed in range(3_000, 3_004):
+        check_seed(seed, settings)
+    digests = {run_seed(3_000, settings).trace_digest for _ in range(2)}
+    assert len(digests) == 1
+
+
+def test_same_seed_gives_the_same_trace() -> None:
+    first, second = run_seed(7), run_seed(7)
+    assert first.trace_digest == second.trace_digest
+    assert first.faults == second.faults
+
+
+def test_other_seeds_give_other_traces() -> None:
+    assert run_seed(1).trace_digest != run_seed(2).trace_digest
+
+
+@pytest.mark.slow
+def test_trace_does_not_depend_on_process_hash_seed_time_zone_or_locale_E2() -> None:
+    program = "from simulation.run import run_seed; print([run_seed(s).trace_digest for s in (3, 4)])"
+    outputs = set()
+    for hash_seed, zone, locale in (("1", "UTC", "C"), ("2", "Asia/Shanghai", "C.UTF-8")):
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "TZ": zone, "LC_ALL": locale}
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        outputs.add(done.stdout)
+    assert outputs == {f"{[run_seed(seed).trace_digest for seed in (3, 4)]}\n"}
+
+
+def test_perfect_network_needs_no_view_change_L2() -> None:
+    result = run_seed(5, SimulationSettings(faults=False))
+    assert not result.violations
+    assert result.views == 0
+    assert result.faults == {}
+
+
+@pytest.mark.slow
+def test_idle_network_never_changes_its_view_L2() -> None:
+    result = run_seed(
+        5,
+        SimulationSettings(
+            faults=False, transactions=1, faulty_ms=120_000, replica_count=4, idle_block_interval_ms=10_000
+        ),
+    )
+    assert not result.violations
+    assert result.views == 0
+    assert result.blocks >= 11  # An empty block every ten seconds of two minutes keeps time moving.
+
+
+@pytest.mark.slow
+def test_faults_of_many_kinds_are_injected() -> None:
+    injected: set[str] = set()
+    for seed in range(12):
+        injected.update(run_seed(seed).faults)
+    assert {"loss", "duplication", "pause", "cut"} <= injected
+    assert any(kind.startswith("crash_") for kind in injected)
+    assert any(kind.startswith("byzantine_") for kind in injected)
+
+
+@pytest.mark.slow
+def test_processes_give_the_same_results_in_the_same_order() -> None:
+    alone = [result.trace_digest for result in run_seeds(range(4))]
+    together = [result.trace_digest for result in run_seeds(range(4), jobs=2)]
+    assert alone == together
+
+
+def test_summary_of_one_seed_names_its_trace_digest() -> None:
+    result = run_seed(9)
+    summary = compute_summary([result])
+    assert summary["seeds"] == 1
+    assert summary["violations"] == []
+    assert summary["trace_digest"] == result.trace_digest
+    assert "trace_digest" not in compute_summary([result, result])
