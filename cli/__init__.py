@@ -1,0 +1,1 @@
+"""The `chartchain` command: one module for each group of commands."""

@@ -1,0 +1,92 @@
+"""`chartchain node`: one node's daemon and its health."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from cli.output import console, fail, show
+from cli.session import JsonOption
+from client.client import Client
+from client.errors import ClientError
+from config.errors import ConfigError
+from config.node_check import check_node
+from config.settings import NodeSettings, load_node_settings
+from ledger.genesis import Genesis
+
+FREE_BYTES_MIN: Final = 1_073_741_824
+
+node_app = typer.Typer(help="One node: run it, ask it, look it over.", no_args_is_help=True)
+
+DirectoryArgument = Annotated[Path, typer.Argument(exists=True, file_okay=False, help="The node's folder.")]
+
+
+@node_app.command("run")
+def run(directory: DirectoryArgument) -> None:
+    """Run the daemon in the foreground until it is told to stop (SIGTERM or Ctrl-C)."""
+    os.execv(sys.executable, [sys.executable, "-m", "node", "--config", str(directory / "node.toml")])  # noqa: S606
+
+
+@node_app.command("status")
+def status(directory: DirectoryArgument, as_json: JsonOption = False) -> None:
+    """What the running node says of itself."""
+    settings = _load(directory)
+    genesis = _check(settings)
+    url = next(
+        founder.gateway_url
+        for founder in genesis.institutions
+        if founder.institution == settings.node.institution
+    )
+    try:
+        answer = asyncio.run(_ask(url, settings.folder.ca_file))
+    except ClientError:
+        fail(
+            f"{directory}: the node does not answer at {url}; start it with `chartchain node run {directory}`"
+        )
+    show(answer, as_json=as_json)
+
+
+async def _ask(gateway_url: str, ca_file: Path) -> dict[str, object]:
+    async with Client(gateway_url, ca_file, timeout_seconds=3) as client:
+        return (await client.get_status()).model_dump()
+
+
+@node_app.command("doctor")
+def doctor(directory: DirectoryArgument) -> None:
+    """Look over a node's folder without starting it: settings, genesis, keys, journal, disk."""
+    settings = _load(directory)
+    console.print("[green]ok[/] settings")
+    genesis = _check(settings)
+    console.print(
+        f"[green]ok[/] genesis {genesis.compute_chain_id().hex()}; keys and certificates are there and fit"
+    )
+    if not settings.folder.journal_directory.exists():
+        fail(
+            f"{settings.folder.journal_directory}: absent; the node would start silent until the others' "
+            "certificates have passed all that it may have voted for"
+        )
+    console.print("[green]ok[/] journal")
+    free = shutil.disk_usage(directory).free
+    if free < FREE_BYTES_MIN:
+        fail(f"{directory}: {free >> 20} MiB free found, {FREE_BYTES_MIN >> 20} expected: make room")
+    console.print(f"[green]ok[/] {free >> 30} GiB free on the disk")
+
+
+def _check(settings: NodeSettings) -> Genesis:
+    try:
+        return check_node(settings)
+    except ConfigError as error:
+        return fail(str(error))
+
+
+def _load(directory: Path) -> NodeSettings:
+    try:
+        return load_node_settings(directory / "node.toml")
+    except ConfigError as error:
+        return fail(str(error))

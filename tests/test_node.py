@@ -1,0 +1,212 @@
+"""The daemon starts only from a folder in which everything is right, and says what is not."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+import node as node_module
+from config.local_network import LocalNetwork, create_local_network
+from config.log import configure_logging
+from config.settings import load_node_settings
+from consensus.journal import Journal
+from crypto.key_files import generate_signing_key, write_key_file
+from ledger.errors import StoreFailed
+from ledger.genesis import Parameters
+from node import EXIT_HALTED, EXIT_NOT_STARTED, EXIT_OK, Disks, Node, main, run_node
+
+
+@pytest.fixture(autouse=True)
+def _log_of_one_test() -> Iterator[None]:
+    """The daemon's log goes to the stderr of the test that configured it, and no further."""
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> LocalNetwork:
+    """A network of one, which commits alone, so that a test needs no peers."""
+    parameters = Parameters(state_buckets_log2=8, idle_block_interval_ms=50)
+    return create_local_network(tmp_path / "network", node_count=1, parameters=parameters)
+
+
+@pytest.fixture
+def folder(network: LocalNetwork) -> Path:
+    return network.nodes[0].directory
+
+
+@pytest.fixture
+async def disks(folder: Path) -> AsyncIterator[Disks]:
+    opened = Disks.open(load_node_settings(folder / "node.toml"))
+    yield opened
+    await asyncio.get_running_loop().shutdown_default_executor()
+    opened.close()
+
+
+def start(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What a daemon that cannot start says; one message, no traceback."""
+    assert main(["--config", str(folder / "node.toml")]) == EXIT_NOT_STARTED
+    *logged, said = capsys.readouterr().err.split("node: cannot start: ")
+    assert [line for text in logged for line in text.splitlines() if '"opening"' not in line] == []
+    assert "Traceback" not in said
+    return said
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "No such file or directory found" in start(tmp_path / "nowhere", capsys)
+
+
+def test_an_unknown_setting_is_refused_with_file_and_key(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = folder / "node.toml"
+    settings.write_text(settings.read_text() + "\n[consensus]\nview_timeout = 3\n")
+    said = start(folder, capsys)
+    assert str(settings) in said
+    assert "consensus.view_timeout: an unknown key found, view_timeout_ms expected" in said
+
+
+def test_a_key_that_others_may_read_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "keys" / "node.pem").chmod(0o644)
+    assert "0600 expected; run: chmod 600" in start(folder, capsys)
+
+
+def test_another_nodes_key_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(folder / "keys" / "institution.pem", folder / "keys" / "node.pem")
+    assert "key in the genesis" in start(folder, capsys)
+
+
+def test_an_institutions_key_that_the_ledger_does_not_know_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder / "keys" / "institution.pem"
+    path.unlink()
+    write_key_file(path, generate_signing_key())
+    said = start(folder, capsys)
+    assert str(path) in said
+    assert "its open key on this ledger is not" in said
+
+
+def test_a_genesis_of_another_ledger_is_refused(
+    folder: Path, tmp_path: Path, disks: Disks, capsys: pytest.CaptureFixture[str]
+) -> None:
+    disks.close()
+    genesis = folder / "genesis.json"
+    genesis.write_text(genesis.read_text().replace('"local"', '"other"'))
+    assert "another genesis" in start(folder, capsys)
+
+
+def test_a_ledger_in_use_is_refused(folder: Path, disks: Disks, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "ledger" in start(folder, capsys)
+
+
+def test_a_damaged_journal_is_refused_and_nothing_is_left_open(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (segment,) = (folder / "data" / "journal").glob("*.segment")
+    whole = segment.read_bytes()
+    segment.write_bytes(b"x" + whole[1:])
+    assert "header damaged" in start(folder, capsys)
+    segment.write_bytes(whole)
+    Disks.open(load_node_settings(folder / "node.toml")).close()
+
+
+def test_an_address_in_use_is_refused_while_threads_read_the_vault(
+    network: LocalNetwork, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", network.nodes[0].gateway_port))
+        taken.listen()
+        said = start(folder, capsys)
+    assert os.strerror(errno.EADDRINUSE) in said.lower() or "address already in use" in said
+
+
+def test_wrong_usage_ends_with_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == 2
+    assert "--config" in capsys.readouterr().err
+
+
+async def test_a_network_of_one_commits_alone_and_stops_on_request(disks: Disks) -> None:
+    running = Node(disks)
+    task = asyncio.create_task(running.run())
+    async with asyncio.timeout(20):
+        while disks.chain.head.height < 3 and not task.done():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert running.get_readiness().is_ready
+    running.stop()
+    await asyncio.wait_for(task, 10)
+
+
+async def test_rule_P7_a_failing_ledger_halts_the_node_with_its_reason(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened: list[Node] = []
+
+    class Watched(Node):
+        def __init__(self, disks: Disks) -> None:
+            super().__init__(disks)
+            opened.append(self)
+
+    monkeypatch.setattr(node_module, "Node", Watched)
+    configure_logging("info")
+    settings = load_node_settings(folder / "node.toml")
+    task = asyncio.create_task(run_node(settings, stops_with_stdin=False))
+    async with asyncio.timeout(20):
+        while not (opened and opened[0].is_started) and not task.done():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    class FullDisk:
+        def __getattr__(self, name: str) -> object:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(opened[0]._disks.chain._store, "_database", FullDisk())
+    assert await asyncio.wait_for(task, 20) == EXIT_HALTED
+    assert "No space left on device" in capsys.readouterr().err
+
+
+async def test_whatever_a_part_reports_as_fatal_halts_the_node(disks: Disks) -> None:
+    running = Node(disks)
+    task = asyncio.create_task(running.run())
+    async with asyncio.timeout(20):
+        while not running.is_started and not task.done():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    running.halt(StoreFailed("vault or gateway: the disk failed"))
+    running.halt(ValueError("a second fault changes nothing"))
+    with pytest.raises(StoreFailed, match="the disk failed"):
+        await asyncio.wait_for(task, 10)
+
+
+@pytest.mark.slow
+def test_a_new_nodes_journal_is_not_missing_and_a_removed_one_is(folder: Path) -> None:
+    journal = Journal.open(folder / "data" / "journal")
+    assert not journal.is_missing
+    journal.close()
+    shutil.rmtree(folder / "data" / "journal")
+    with subprocess.Popen(
+        [sys.executable, "-m", "node", "--config", str(folder / "node.toml"), "--stop-with-stdin"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=Path(__file__).parents[1],
+    ) as process:
+        assert process.stderr is not None
+        assert b'"opening"' in process.stderr.readline()
+        assert b'"started"' in process.stderr.readline()
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == EXIT_OK, said
