@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 
-.PHONY: help demo check test bench simulate clean
+.PHONY: help demo check test soak bench simulate clean
 
 help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -25,10 +25,13 @@ check: $(VENV)/.test  ## format, lint, types and the fast tests; under a minute
 	$(RUN)/ruff format --check .
 	$(RUN)/ruff check .
 	$(RUN)/mypy
-	$(RUN)/pytest -n 2 -m 'not slow'
+	$(RUN)/pytest -n 2 -m 'not slow and not soak'
 
 test: $(VENV)/.test  ## every test; under five minutes
-	$(RUN)/pytest -n 2
+	$(RUN)/pytest -n 2 -m 'not soak'
+
+soak: $(VENV)/.test  ## the long runs: every fault on real processes; may take an hour
+	$(RUN)/pytest -m soak --timeout 3600
 
 bench: $(VENV)/.base  ## throughput, latency and memory of four daemons on this machine
 	$(RUN)/chartchain bench run
