@@ -39,6 +39,8 @@ class NodeProcess:
     name: str
     directory: Path
     gateway_url: str
+    command_prefix: tuple[str, ...] = ()
+    """Put before the daemon's command, such as `ip netns exec NAME`; it must become the daemon by exec."""
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -62,7 +64,7 @@ class NodeProcess:
         self.stop()  # Lets go of what is left of a process that ended by itself.
         self.log_path.parent.mkdir(exist_ok=True)
         with self.log_path.open("ab") as log:
-            self.process = spawn_daemon(self.directory, log)
+            self.process = spawn_daemon(self.directory, log, self.command_prefix)
 
     def kill(self) -> None:
         """SIGKILL: the process gets no chance to finish anything."""
@@ -101,10 +103,12 @@ class NodeProcess:
             process.stdin.close()
 
 
-def spawn_daemon(directory: Path, log: IO[bytes]) -> subprocess.Popen[bytes]:
+def spawn_daemon(
+    directory: Path, log: IO[bytes], command_prefix: tuple[str, ...] = ()
+) -> subprocess.Popen[bytes]:
     """The daemon of this node folder as a child process that ends when we do."""
     command = [sys.executable, "-m", "node", "--config", str(directory / "node.toml"), "--stop-with-stdin"]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)  # noqa: S603
+    return subprocess.Popen([*command_prefix, *command], stdin=subprocess.PIPE, stdout=log, stderr=log)  # noqa: S603
 
 
 @dataclass(frozen=True, slots=True)

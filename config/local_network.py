@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -34,7 +35,12 @@ from contracts.calls.registry import InstitutionKind
 from crypto.key_files import generate_signing_key, write_secret_file
 from crypto.signatures import SigningKey
 from ledger.genesis import Genesis, Institution, Parameters
-from network.certificates import create_authority, issue_gateway_certificate, issue_node_certificate
+from network.certificates import (
+    LOCAL_HOSTS,
+    create_authority,
+    issue_gateway_certificate,
+    issue_node_certificate,
+)
 
 FORMAT_VERSION: Final = 1
 HOST: Final = "127.0.0.1"
@@ -78,6 +84,11 @@ class LocalNode:
     link_port: int
     gateway_port: int
     gateway_url: str
+
+    @property
+    def host(self) -> str:
+        """The address at which links and gateway listen."""
+        return urlsplit(self.gateway_url).hostname or HOST
 
     @property
     def folder(self) -> NodeFolder:
@@ -125,6 +136,7 @@ def create_local_network(
     *,
     node_count: int = 4,
     base_port: int | None = None,
+    hosts: Sequence[str] | None = None,
     parameters: Parameters | None = None,
     institutions: Sequence[LocalInstitution] | None = None,
     name: str = "local",
@@ -134,12 +146,14 @@ def create_local_network(
     """Write a network's folder, which must be absent or empty, and say what is in it.
 
     Links listen at `base_port` and the following ports, gateways behind them; free ports are found when it
-    is None. With a `seed` ids and signing keys follow from it: for tests only, who knows it has the keys.
-    Raises NetworkFolderError.
+    is None. `hosts` are the nodes' addresses, one for each; all are on loopback unless given. With a `seed`
+    ids and signing keys follow from it: for tests only, who knows it has the keys. Raises NetworkFolderError.
     """
     _check_empty(directory)
     founders = _choose_institutions(directory, node_count, institutions)
     ports = _choose_ports(directory, base_port, 2 * len(founders))
+    if hosts is not None and len(hosts) != len(founders):
+        raise _refuse(directory, "hosts", f"{len(hosts)} addresses", f"one for each of {len(founders)} nodes")
     origin = _Secrets(seed)
     nodes = tuple(
         LocalNode(
@@ -151,7 +165,7 @@ def create_local_network(
             institution=origin.derive_identifier(founder.name),
             link_port=ports[number],
             gateway_port=ports[len(founders) + number],
-            gateway_url=f"https://{HOST}:{ports[len(founders) + number]}",
+            gateway_url=f"https://{hosts[number] if hosts else HOST}:{ports[len(founders) + number]}",
         )
         for number, founder in enumerate(founders)
     )
@@ -289,7 +303,7 @@ def _write_network(
         folder.write_certificates(
             ca_pem=authority.certificate_pem,
             node_pem=issue_node_certificate(authority, node_key, node.name),
-            gateway=issue_gateway_certificate(authority, node.name),
+            gateway=issue_gateway_certificate(authority, node.name, hosts=sorted({*LOCAL_HOSTS, node.host})),
         )
         write_genesis_file(folder.genesis_file, genesis)
         folder.settings_file.write_text(format_node_file(_get_values(network, node)), encoding="utf-8")
@@ -302,11 +316,11 @@ def _get_values(network: LocalNetwork, node: LocalNode) -> NodeFileValues:
         name=node.name,
         replica=node.replica,
         institution=node.institution,
-        host=HOST,
+        host=node.host,
         link_port=node.link_port,
         gateway_port=node.gateway_port,
         peers=tuple(
-            PeerValues(replica=peer.replica, host=HOST, port=peer.link_port, name=peer.name)
+            PeerValues(replica=peer.replica, host=peer.host, port=peer.link_port, name=peer.name)
             for peer in network.nodes
             if peer.replica != node.replica
         ),

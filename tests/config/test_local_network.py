@@ -112,6 +112,17 @@ def test_ports_parameters_and_institutions_can_be_chosen(tmp_path: Path) -> None
         network.get_node("other")
 
 
+def test_nodes_can_have_addresses_of_their_own(tmp_path: Path) -> None:
+    hosts = ["10.0.0.1", "10.0.0.2"]
+    made = create_local_network(tmp_path / "network", node_count=2, base_port=23_000, hosts=hosts)
+    assert [node.host for node in load_local_network(made.directory).nodes] == hosts
+    settings = load_node_settings(made.nodes[0].folder.settings_file, environment={})
+    assert (settings.node.link_host, settings.gateway.host) == ("10.0.0.1", "10.0.0.1")
+    assert [(peer.host, peer.port) for peer in settings.peers] == [("10.0.0.2", 23_001)]
+    assert made.nodes[1].gateway_url == "https://10.0.0.2:23003"
+    check_node(settings)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -119,6 +130,7 @@ def test_ports_parameters_and_institutions_can_be_chosen(tmp_path: Path) -> None
         {"node_count": 101},
         {"base_port": 0},
         {"base_port": 65_535},
+        {"hosts": ["10.0.0.1"]},
         {"institutions": [LocalInstitution(name='a"b', title="A", kind="hospital")]},
         {"institutions": [LocalInstitution(name="../a", title="A", kind="hospital")]},
         {"institutions": [LocalInstitution(name="a", title="A", kind="hospital")] * 2},
