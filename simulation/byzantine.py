@@ -31,10 +31,17 @@ from consensus.replica_set import VIEW_MAX, ReplicaId
 from crypto import tags
 from crypto.encoding import EncodingError, decode_as, encode
 from crypto.hashing import compute_digest
+from simulation.frames import (
+    BlocksRequest,
+    BodiesRequest,
+    ConsensusFrame,
+    Frame,
+    TransactionsFrame,
+    decode_shared,
+)
 from simulation.keys import Signer
 from simulation.light_ledger import LightHeader
-from simulation.network import BlocksRequest, BodiesRequest, ConsensusFrame, Frame, TransactionsFrame
-from simulation.node import Node, decode_shared
+from simulation.node import Node
 from simulation.node_parts import NodeParts
 
 HABITS = (

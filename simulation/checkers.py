@@ -28,6 +28,7 @@ from simulation.disk import Disk, StoredBlock
 
 INVARIANTS: Final = (
     "agreement",  # one block for each height, on all replicas and over time
+    "validity",  # what is committed was submitted by a client, byte for byte
     "parent_chain",  # every block builds on the one below
     "certificate",  # every block has a quorum's signatures
     "equal_roots",  # equal height, equal state
@@ -69,6 +70,8 @@ class ChainChecker:
     ) -> None:
         self.blocks: list[StoredBlock] = [genesis]
         """By height, as the first replica committed them."""
+        self.submitted: dict[bytes, bytes] = {}
+        """What clients have sent so far: bodies by their hashes."""
         self._roots = [genesis_root]
         self._heights: dict[bytes, int] = {}
         self._chain_id = chain_id
@@ -82,6 +85,7 @@ class ChainChecker:
         who = f"replica {replica}, height {block.height}"
         self._check_certificate(who, block)
         self._check_parent(replica, who, block)
+        self._check_submitted(who, block)
         if block.height == len(self.blocks):
             self._extend(who, block, state_root)
         known = self.blocks[block.height]
@@ -130,6 +134,15 @@ class ChainChecker:
             raise InvariantBroken("parent_chain", f"{who}: follows height {self._durable.get(replica, 0)}")
         if self.blocks[block.height - 1].digest not in block.header:
             raise InvariantBroken("parent_chain", f"{who}: the header does not name its parent's digest")
+
+    def _check_submitted(self, who: str, block: StoredBlock) -> None:
+        if len(block.hashes) != len(block.bodies):
+            raise InvariantBroken(
+                "validity", f"{who}: {len(block.bodies)} bodies for {len(block.hashes)} transactions"
+            )
+        for item, body in zip(block.hashes, block.bodies, strict=True):
+            if self.submitted.get(item) != body:
+                raise InvariantBroken("validity", f"{who}: {item.hex()[:16]} is not what a client submitted")
 
     def _check_certificate(self, who: str, block: StoredBlock) -> None:
         certificate = block.certificate

@@ -26,6 +26,7 @@ class Clients:
         nodes: list[Node],
         random: Random,
         create_transaction: Callable[[int], SimulatedTransaction],
+        on_submitted: Callable[[SimulatedTransaction], None],
         on_acknowledged: Callable[[bytes], None],
     ) -> None:
         """`on_acknowledged` is told the hash of what a node said is final."""
@@ -36,6 +37,7 @@ class Clients:
         self._nodes = nodes
         self._random = random
         self._create_transaction = create_transaction
+        self._on_submitted = on_submitted
         self._on_acknowledged = on_acknowledged
 
     def submit(self, count: int, within_us: int) -> None:
@@ -43,6 +45,7 @@ class Clients:
         for _ in range(count):
             transaction = self._create_transaction(len(self.hashes))
             self.hashes.append(transaction.signed_hash)
+            self._on_submitted(transaction)
             self._schedule.after(self._random.randrange(within_us), partial(self._send, transaction))
 
     def _send(self, transaction: SimulatedTransaction) -> None:

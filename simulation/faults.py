@@ -10,14 +10,31 @@ from collections import Counter
 from collections.abc import Callable
 from random import Random
 
+from consensus.messages import Message, Vote
 from consensus.replica_set import ReplicaId
-from simulation.network import LinkQuality, Network
+from simulation.network import Intercept, LinkQuality, Network
 from simulation.node import Node
 from simulation.node_parts import CrashPoint
 from simulation.schedule import Schedule
 from simulation.trace import Trace
 
-KINDS = ("loss", "duplication", "slow", "crash", "crash_point", "partition", "one_way", "flap", "pause")
+KINDS = (
+    "loss",
+    "duplication",
+    "reordering",
+    "slow",
+    "narrow",
+    "intercept",
+    "partition",
+    "one_way",
+    "flap",
+    "crash",
+    "crash_point",
+    "pause",
+    "clock_jump",
+)
+KIND_CHANCE = 0.35
+INTERCEPTED = ("PrePrepare", "PREPARE", "COMMIT", "COMMIT", "COMMIT", "ViewChange", "NewView", "Status")
 CRASH_PLACES = ("before_sync", "after_sync", "while_sending", "while_committing")
 _MS = 1_000
 
@@ -35,8 +52,9 @@ class FaultInjector:
         random: Random,
         faulty_ms: int,
         kinds: tuple[str, ...] | None = None,
+        clock_jumps_ms: tuple[int, ...],
     ) -> None:
-        """`kinds` are those that happen; None draws them."""
+        """`kinds` are those that happen; None draws them. Clocks jump by one of `clock_jumps_ms`."""
         self.counts: Counter[str] = Counter()
         self._schedule = schedule
         self._network = network
@@ -44,21 +62,21 @@ class FaultInjector:
         self._trace = trace
         self._random = random
         self._kinds = kinds
+        self._clock_jumps_ms = clock_jumps_ms
         self._faulty_us = faulty_ms * _MS
-        self._good = network.quality
 
     def plan(self) -> None:
         """Draw the kinds of this run, then each fault."""
         random = self._random
-        drawn = tuple(kind for kind in KINDS if random.random() < 0.4)
+        drawn = tuple(kind for kind in KINDS if random.random() < KIND_CHANCE)
         kinds = drawn if self._kinds is None else self._kinds
         self._network.quality = LinkQuality(
-            delay_us=self._good.delay_us,
-            delay_us_spread=self._good.delay_us_spread
-            * (random.choice((3, 10, 40)) if "slow" in kinds else 1),
+            slowness=random.choice((3, 10, 40)) if "slow" in kinds else 1,
             loss=random.choice((0.01, 0.05, 0.2)) if "loss" in kinds else 0.0,
             duplication=random.choice((0.02, 0.2)) if "duplication" in kinds else 0.0,
+            reordering=random.choice((0.02, 0.1)) if "reordering" in kinds else 0.0,
         )
+        self._note(f"faults of this run: {', '.join(kinds) or 'none'}; {self._network.quality}")
         for kind in kinds:
             for _ in range(random.randint(1, 4)):
                 self._schedule.after(random.randrange(self._faulty_us), self._choose(kind))
@@ -66,14 +84,15 @@ class FaultInjector:
 
     def heal(self) -> None:
         """No more faults: links are whole and quick, nodes start again and run."""
-        self._network.quality = self._good
+        self._network.quality = LinkQuality()
         self._network.mend_all()
         for node in self._nodes:
+            node.clock_jump_ms = 0
             node.crash_points.clear()
             self._schedule.after(0, node.restart)
             for peer in node.peers:
                 node.connect(peer)
-        self._trace.add_note(self._schedule.now_us, "network", "healed")
+        self._note("healed")
 
     def _choose(self, kind: str) -> Callable[[], None]:
         match kind:
@@ -89,6 +108,12 @@ class FaultInjector:
                 return self._flap
             case "pause":
                 return self._pause
+            case "narrow":
+                return self._narrow
+            case "intercept":
+                return self._intercept
+            case "clock_jump":
+                return self._jump_clock
             case _:
                 return lambda: None
 
@@ -118,6 +143,49 @@ class FaultInjector:
 
     def _pause(self) -> None:
         self._draw_node().pause(self._draw_duration_us(1_200))
+
+    def _jump_clock(self) -> None:
+        """Somebody sets a node's wall clock; time servers have put it right again by the end."""
+        node = self._draw_node()
+        jump_ms = self._random.choice((-1, 1)) * self._random.choice(self._clock_jumps_ms)
+        node.jump_clock(jump_ms)
+        self.counts["clock_jump"] += 1
+
+    def _narrow(self) -> None:
+        """All that one node sends, or one link, has to pass a bottleneck; until the end."""
+        one = self._draw_node()
+        peers = one.peers if self._random.random() < 0.5 else one.peers[:1]
+        bytes_per_second = self._random.choice((8_000, 30_000, 120_000))
+        self._network.narrow([(one.replica_id, peer) for peer in peers], bytes_per_second)
+        text = " ".join(f"{one.replica_id}→{peer}" for peer in peers)
+        self._note(f"narrow: {text} carries {bytes_per_second} bytes a second")
+
+    def _intercept(self) -> None:
+        """Messages of one kind reach only a lucky few, who may not be heard for longer than that.
+
+        This is how one replica comes to know alone that a block is prepared, or final.
+        """
+        kind = self._random.choice(INTERCEPTED)
+        ids = [node.replica_id for node in self._nodes]
+        few = self._random.randint(0, (len(ids) + 1) // 2) if self._random.random() < 0.3 else 1
+        lucky = frozenset(self._random.sample(ids, few))
+        duration_us = self._draw_duration_us(1_500)
+        mute_us = max(duration_us, self._draw_duration_us(2_500)) if self._random.random() < 0.7 else 0
+        self.counts["intercept"] += 1
+        self._note(
+            f"{kind} reaches only {sorted(lucky)} for {duration_us // _MS} ms, "
+            f"who are not heard for {mute_us // _MS} ms"
+        )
+        self._lose(
+            lambda sender, receiver, message: receiver not in lucky and get_message_kind(message) == kind,
+            duration_us,
+        )
+        if mute_us:
+            self._lose(lambda sender, receiver, message: sender in lucky, mute_us)
+
+    def _lose(self, intercept: Intercept, duration_us: int) -> None:
+        self._network.intercept(intercept)
+        self._schedule.after(duration_us, lambda: self._network.release(intercept))
 
     def _part(self) -> None:
         """Two halves that do not hear each other."""
@@ -153,7 +221,7 @@ class FaultInjector:
     def _cut(self, kind: str, links: list[tuple[ReplicaId, ReplicaId]], duration_us: int) -> None:
         self.counts[kind] += 1
         text = " ".join(f"{a}→{b}" for a, b in links)
-        self._trace.add_note(self._schedule.now_us, "network", f"{kind}: {text} for {duration_us // _MS} ms")
+        self._note(f"{kind}: {text} for {duration_us // _MS} ms")
         self._network.cut(links)
         self._schedule.after(duration_us, lambda: self._mend(links))
 
@@ -163,3 +231,11 @@ class FaultInjector:
         for sender, receiver in links:
             by_id[sender].connect(receiver)
             by_id[receiver].connect(sender)
+
+    def _note(self, text: str) -> None:
+        self._trace.add_note(self._schedule.now_us, "network", text)
+
+
+def get_message_kind(message: Message) -> str:
+    """One of INTERCEPTED, or the name of another kind."""
+    return message.phase.name if isinstance(message, Vote) else type(message).__name__

@@ -37,6 +37,10 @@ class LedgerKit(Protocol):
     def genesis_root(self) -> bytes:
         """The state root at height 0."""
 
+    @property
+    def clock_jumps_ms(self) -> tuple[int, ...]:
+        """By how much clocks may jump without making every transaction expire."""
+
     def open(self, replica: ReplicaId, disk: Disk) -> SimulatedLedger: ...
 
     def create_transaction(self, number: int) -> SimulatedTransaction: ...
@@ -53,6 +57,7 @@ class LightKit:
     ) -> None:
         self.chain_id: bytes = sha256(f"simulated chain {seed}".encode()).digest()
         self.genesis = create_genesis_block()
+        self.clock_jumps_ms = (300, 1_500, 60_000, 3_600_000, 86_400_000)
         self._seed = seed
         self._settings = settings
         self._create = create or _create_light_ledger
@@ -65,7 +70,9 @@ class LightKit:
         return self._create(disk, self._settings)
 
     def create_transaction(self, number: int) -> SimulatedTransaction:
-        body = f"transaction {self._seed} {number}".encode()
+        # One in eight is big: what a narrow link carries it carries one after the other.
+        filling = b" " * (8_000 if number % 8 == 7 else 0)
+        body = f"transaction {self._seed} {number}".encode() + filling
         return SimulatedTransaction(compute_digest(body), body)
 
     def close(self) -> None:

@@ -18,8 +18,7 @@ from consensus.events import BlockDurable, ChainSynced, Event, ProposalBuilt, Pr
 from consensus.ports import Proposal
 from consensus.replica_set import Height, ReplicaId, ReplicaSet
 from simulation.disk import Disk, StoredBlock
-from simulation.light_ledger import SimulatedLedger
-from simulation.network import (
+from simulation.frames import (
     BlocksRequest,
     BlocksResponse,
     BodiesRequest,
@@ -27,6 +26,7 @@ from simulation.network import (
     Frame,
     SyncedBlock,
 )
+from simulation.light_ledger import SimulatedLedger
 
 SYNC_BLOCKS_MAX = 8
 FETCH_ATTEMPTS_MAX = 4

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 from random import Random
 from typing import assert_never
 
@@ -30,31 +29,29 @@ from consensus.effects import (
 )
 from consensus.events import Event, MessageReceived, PeerConnected, PendingChanged, Tick
 from consensus.journal_records import JournalRecord, ProposalRecord
-from consensus.messages import decode_message, encode_message
+from consensus.messages import encode_message
 from consensus.replica_set import ReplicaId
 from crypto.encoding import EncodingError
 from simulation.disk import Disk, StoredBlock
-from simulation.ledger_work import LedgerWork
-from simulation.light_ledger import SimulatedLedger
-from simulation.network import (
+from simulation.frames import (
     BlocksRequest,
     BlocksResponse,
     BodiesRequest,
     BodiesResponse,
     ConsensusFrame,
     Frame,
-    Network,
     TransactionsFrame,
+    decode_shared,
 )
+from simulation.ledger_work import LedgerWork
+from simulation.light_ledger import SimulatedLedger
+from simulation.network import Network
 from simulation.node_parts import CrashPoint, NodeParts, Observer, SimulatedReplica
 from simulation.schedule import Schedule
 from simulation.trace import Trace
 
 INBOX_MESSAGES_MAX = 2_000
 BATCH_MESSAGES_MAX = 128
-
-decode_shared = lru_cache(maxsize=512)(decode_message)
-"""A broadcast is decoded once for all who receive it; messages are immutable."""
 
 
 class Node:
@@ -80,6 +77,8 @@ class Node:
         self.crash_points: list[CrashPoint] = []
         self.counts: Counter[str] = Counter()
         """Injected faults by kind."""
+        self.clock_jump_ms = 0
+        """By how much its wall clock was set since the run began."""
         self._parts = parts
         self._schedule = schedule
         self._network = network
@@ -148,6 +147,11 @@ class Node:
         self._note(f"pause for {duration_us // 1000} ms")
         self._paused_until_us = self._schedule.now_us + duration_us
         self._schedule.after(duration_us, self._turn)
+
+    def jump_clock(self, by_ms: int) -> None:
+        """Its wall clock is set forward or back; what it measures durations with goes on."""
+        self.clock_jump_ms += by_ms
+        self._note(f"clock jumps by {by_ms} ms")
 
     def connect(self, replica: ReplicaId) -> None:
         """A link to `replica` is up again."""
@@ -356,7 +360,7 @@ class Node:
         self._schedule.after(delay_us, call)
 
     def read_clock(self) -> int:
-        return self._parts.wall_ms + self._schedule.now_us // 1000
+        return self._parts.wall_ms + self.clock_jump_ms + self._schedule.now_us // 1000
 
     def on_block(self, block: StoredBlock, state_root: bytes) -> None:
         self._observer.on_committed(self.replica_id, block, state_root)

@@ -12,9 +12,9 @@ from consensus.messages import Message, Vote
 from consensus.replica_set import ReplicaId, ReplicaSet
 from consensus.replica_status import ReplicaStatus
 from simulation.disk import Disk, StoredBlock
+from simulation.frames import SyncedBlock
 from simulation.ledger_work import Durations
 from simulation.light_ledger import SimulatedLedger
-from simulation.network import SyncedBlock
 
 
 class SimulatedReplica(Protocol):

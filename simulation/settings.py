@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from consensus.settings import ReplicaSettings
+from simulation.profiles import Profile
 
 
 class Signatures(Enum):
@@ -47,6 +48,8 @@ class SimulationSettings:
     """Whether there are faults at all; without, network and nodes are perfect."""
     fault_kinds: tuple[str, ...] | None = None
     """Of `faults.KINDS`, the kinds that happen; None lets the seed draw them."""
+    profile: Profile | None = None
+    """How far apart the replicas are; None lets the seed draw it from `profiles.PROFILES`."""
     signatures: Signatures = Signatures.STAND_IN
     ledger: LedgerKind = LedgerKind.LIGHT
     tick_ms: int = 25

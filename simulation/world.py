@@ -19,13 +19,15 @@ from simulation.checkers import ChainChecker, InvariantBroken, PromiseChecker, c
 from simulation.clients import Clients
 from simulation.disk import Disk, StoredBlock
 from simulation.faults import FaultInjector
+from simulation.frames import SyncedBlock
 from simulation.keys import Signer, create_key, get_verifier
-from simulation.ledger_kit import LedgerKit, LightKit, LightLedgerFactory
+from simulation.ledger_kit import LedgerKit, LightKit, LightLedgerFactory, SimulatedTransaction
 from simulation.ledger_work import Durations
 from simulation.light_ledger import GENESIS_TIME_MS, SimulatedLedger
-from simulation.network import LinkQuality, Network, SyncedBlock
+from simulation.network import Network
 from simulation.node import Node
 from simulation.node_parts import NodeParts, SimulatedReplica
+from simulation.profiles import draw_placement
 from simulation.schedule import Schedule, TooManyEvents
 from simulation.settings import LedgerKind, SimulationSettings
 from simulation.trace import Trace
@@ -68,7 +70,13 @@ class World:
         self._verify = get_verifier(settings.signatures)
         count = settings.replica_count or self._random.choices((4, 1, 2, 3, 5, 7), (60, 5, 5, 5, 15, 10))[0]
         self._create_members(count)
-        self.network = Network(self.schedule, self._draw_stream("network"), self._draw_quality())
+        placement = draw_placement(
+            self._draw_stream("placement"),
+            [ReplicaId(member.replica) for member in self.replica_set.members],
+            settings.profile,
+        )
+        self.trace.add_note(0, "network", f"{placement.profile.name}, regions {placement.regions}")
+        self.network = Network(self.schedule, self._draw_stream("network"), placement)
         self.replica_settings: ReplicaSettings = settings.compute_replica_settings(
             self._random.choice((1, 2, 5, 100))
         )
@@ -95,6 +103,7 @@ class World:
             nodes=self.honest,
             random=self._draw_stream("clients"),
             create_transaction=self._kit.create_transaction,
+            on_submitted=self._on_submitted,
             on_acknowledged=self._on_acknowledged,
         )
         self.faults = FaultInjector(
@@ -105,6 +114,7 @@ class World:
             random=self._draw_stream("faults"),
             faulty_ms=settings.faulty_ms,
             kinds=settings.fault_kinds,
+            clock_jumps_ms=self._kit.clock_jumps_ms,
         )
         self._counts: Counter[str] = Counter()
         self._unreliable = set(self.cast.byzantine)
@@ -116,10 +126,6 @@ class World:
     def _draw_stream(self, purpose: str) -> Random:
         """A stream of its own for each purpose, so that a change of one leaves the others as they were."""
         return Random(f"{self.seed} {purpose}")  # noqa: S311
-
-    def _draw_quality(self) -> LinkQuality:
-        delay_us = self._random.choice((200, 1_000, 5_000))
-        return LinkQuality(delay_us=delay_us, delay_us_spread=delay_us)
 
     def _create_members(self, count: int) -> None:
         """Ids are not indexes: in half of the runs they have gaps."""
@@ -343,6 +349,9 @@ class World:
         self._counts["refusals"] += 1
         if reporter not in self.cast.byzantine and sender not in self._unreliable:
             raise InvariantBroken("honest_not_accused", f"replica {reporter} refuses {sender}: {reason}")
+
+    def _on_submitted(self, transaction: SimulatedTransaction) -> None:
+        self.chain.submitted[transaction.signed_hash] = transaction.body
 
     def _on_acknowledged(self, signed_hash: bytes) -> None:
         if not self.chain.is_final(signed_hash):

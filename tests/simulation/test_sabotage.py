@@ -111,7 +111,7 @@ def test_prepared_certificate_ignored_in_view_change_is_caught_V5(
 
     monkeypatch.setattr(consensus.credentials, "compute_choice", forgetful_choice)
     monkeypatch.setattr(consensus.views, "compute_choice", forgetful_choice)
-    violation = find_violation(settings=FOUR, seeds=300)
+    violation = find_violation(settings=replace(FOUR, fault_kinds=("intercept",)), seeds=150)
     assert violation is not None
     assert violation.invariant in ("agreement", "no_halt")
 
@@ -286,6 +286,20 @@ def test_acknowledged_and_lost_transaction_is_caught_P4(find_violation: Hunt) ->
     violation = find_violation(create_ledger=_make(_Losing), settings=FOUR, seeds=3)
     assert violation is not None
     assert violation.invariant == "not_lost"
+
+
+class _Altering(LightLedger):
+    """Writes another body than the one that was agreed on."""
+
+    def get_body(self, signed_hash: bytes) -> bytes | None:
+        body = super().get_body(signed_hash)
+        return None if body is None else body + b"!"
+
+
+def test_committed_bytes_that_no_client_submitted_are_caught(find_violation: Hunt) -> None:
+    violation = find_violation(create_ledger=_make(_Altering), settings=FOUR, seeds=3)
+    assert violation is not None
+    assert violation.invariant == "validity"
 
 
 class _Orphaning(LightLedger):
