@@ -1,0 +1,80 @@
+"""What concurrent clients see under faults is what one ledger would tell that does one thing at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.processes import LocalProcesses, NodeProcess
+from config.local_network import LocalNetwork, create_local_network
+from ledger.genesis import Parameters
+from tests.end_to_end.clients import open_clients
+from tests.end_to_end.histories import Race, open_race
+from tests.end_to_end.ledger_audit import audit_network
+from tests.end_to_end.linearizability import check_linearizable
+from tests.end_to_end.models import GrantState, RecordState, carry_out_grant, carry_out_record
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture
+def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalNetwork:
+    monkeypatch.setenv("CHARTCHAIN_CONSENSUS__VIEW_TIMEOUT_MS", "1000")
+    parameters = Parameters(state_buckets_log2=8, idle_block_interval_ms=500, blocks_per_primary=20)
+    return create_local_network(tmp_path / "network", parameters=parameters)
+
+
+@pytest.fixture
+def processes(network: LocalNetwork) -> Iterator[LocalProcesses]:
+    with LocalProcesses.of_network(network) as running:
+        running.start()
+        yield running
+
+
+@pytest.mark.parametrize(
+    "rounds", [pytest.param(1, marks=pytest.mark.slow), pytest.param(12, marks=pytest.mark.soak)]
+)
+async def test_histories_of_grants_and_records_are_linearizable_while_nodes_pause_and_die(
+    network: LocalNetwork, processes: LocalProcesses, rounds: int
+) -> None:
+    await processes.wait_ready()
+    async with open_race(network, seed=rounds) as race:
+        for number in range(rounds):
+            await asyncio.sleep(1.0)
+            await pause(processes.nodes[number % 4], seconds=1.5)
+            victim = processes.nodes[(number + 2) % 4]
+            victim.kill()
+            await asyncio.sleep(1.0)
+            victim.start()
+            await processes.wait_ready()
+    check_histories(race)
+    async with open_clients(network) as clients:
+        await clients.wait_agreement(clients.urls, 0)
+    processes.stop()
+    audit_network(network, [item for caller in race.callers for item in caller.acknowledged])
+
+
+async def pause(node: NodeProcess, *, seconds: float) -> None:
+    assert node.process is not None
+    node.process.send_signal(signal.SIGSTOP)
+    await asyncio.sleep(seconds)
+    node.process.send_signal(signal.SIGCONT)
+
+
+def check_histories(race: Race) -> None:
+    """Every grant and every record by itself; and the race was one: contradictory requests met."""
+    seen: Counter[str] = Counter()
+    for grant_history in race.grants.values():
+        check_linearizable(grant_history, carry_out_grant, GrantState())
+        seen.update(operation.result for operation in grant_history)
+    for record_history in race.records.values():
+        check_linearizable(record_history, carry_out_record, RecordState())
+        seen.update(operation.result for operation in record_history)
+    assert {"ok", "allowed", "grant_exists", "already_revoked", "anchor_exists"} <= seen.keys(), seen
+    assert {"revoked", "no_grant", "used_up"} & seen.keys(), seen
+    assert {"not_current", "not_in_anchor"} & seen.keys(), seen
