@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from contracts.calls import authorization, evidence, folders, monitoring, registry
+from contracts.calls import authorization, evidence, folders, governance, monitoring, registry
 from crypto.encoding import encode
 from crypto.signatures import SigningKey
 from ledger.transaction import Call, SignedTransaction, sign_transaction
@@ -19,7 +19,7 @@ EXPIRES_AFTER_MS: Final = 300_000
 
 _CONTRACT_BY_MODULE: Final = {
     module.__name__: module.__name__.rpartition(".")[2]
-    for module in (authorization, evidence, folders, monitoring, registry)
+    for module in (authorization, evidence, folders, governance, monitoring, registry)
 }
 _WORD_START = re.compile(r"(?<!^)(?=[A-Z])")
 

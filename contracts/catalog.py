@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Protocol
 
-from contracts import authorization, evidence, folders, governance, monitoring, registry
+from contracts import authorization, electorate, evidence, folders, governance, monitoring, registry
+from contracts import nodes as node_rows
+from contracts import replica_sets as set_rows
 from contracts.calls.registry import InstitutionKind
 from contracts.contract import Contract
 from contracts.registry import InstitutionRow, KeyRow
+from contracts.replica_sets import ReplicaRow, ReplicaSetRow
 from contracts.tables import ReadableState
 
 CONTRACTS: Final[Mapping[str, Contract]] = MappingProxyType(
@@ -35,9 +38,21 @@ class Founder(Protocol):
     def gateway_url(self) -> str: ...
 
 
+class FoundingReplica(Protocol):
+    """A replica of the first epoch, as the genesis names it."""
+
+    @property
+    def replica(self) -> int: ...
+    @property
+    def public_key(self) -> bytes: ...
+    @property
+    def institution(self) -> bytes: ...
+
+
 def compute_genesis_rows(
     *,
     institutions: Sequence[Founder],
+    replicas: Sequence[FoundingReplica],
     mandate_term_ms_max: int,
     ticket_age_ms_max: int,
     alert_refusals_per_hour: int,
@@ -55,6 +70,7 @@ def compute_genesis_rows(
     rows = {
         governance.parameters.compute_state_key(governance.KEY): governance.parameters.encode_row(parameters),
         governance.founding.compute_state_key(governance.KEY): governance.founding.encode_row(founding),
+        **_compute_membership_rows(institutions, replicas),
     }
     for founder in institutions:
         row = InstitutionRow(
@@ -73,6 +89,40 @@ def compute_genesis_rows(
         )
         rows[registry.keys.compute_state_key(founder.public_key)] = registry.keys.encode_row(key)
     return dict(sorted(rows.items()))
+
+
+def _compute_membership_rows(
+    institutions: Sequence[Founder], replicas: Sequence[FoundingReplica]
+) -> dict[bytes, bytes]:
+    """Who decides on the network, its nodes, and the first replica set."""
+    voices = electorate.ElectorateRow(
+        active=tuple(sorted((founder.institution, founder.public_key) for founder in institutions)),
+        registered_count=len(institutions),
+    )
+    members = tuple(ReplicaRow(member.replica, member.public_key, member.institution) for member in replicas)
+    number = node_rows.NumberRow(1 + max((member.replica for member in members), default=-1))
+    rows = {
+        electorate.electorate.compute_state_key(electorate.KEY): electorate.electorate.encode_row(voices),
+        set_rows.replica_set.compute_state_key(set_rows.KEY): set_rows.replica_set.encode_row(
+            ReplicaSetRow(epoch=0, members=members)
+        ),
+        node_rows.numbers.compute_state_key(node_rows.NUMBER_KEY): node_rows.numbers.encode_row(number),
+    }
+    for member in members:
+        node = node_rows.NodeRow(
+            replica=member.replica,
+            public_key=member.public_key,
+            institution=member.institution,
+            link_host="",
+            link_port=0,
+            registered_height=0,
+            retired_height=0,
+        )
+        use = node_rows.NodeKeyRow(replica=member.replica, use="current", changed_height=0)
+        node_key = node_rows.compute_node_key(member.replica)
+        rows[node_rows.nodes.compute_state_key(node_key)] = node_rows.nodes.encode_row(node)
+        rows[node_rows.node_keys.compute_state_key(member.public_key)] = node_rows.node_keys.encode_row(use)
+    return rows
 
 
 def is_known_sender(state: ReadableState, public_key: bytes) -> bool:

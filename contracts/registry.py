@@ -1,7 +1,8 @@
 """The registry: institutions, the keys that may send transactions, and institutions' members.
 
 Invariants: one public key belongs to one owner for ever, so whoever reads an old transaction can name its
-sender; an institution has exactly one open key. Key rows are closed, never deleted.
+sender; an institution has exactly one open key. Key rows are closed, never deleted. The electorate's row
+names the open keys of all institutions that are not suspended.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from contracts.calls import registry as calls
 from contracts.calls.registry import InstitutionKind, MemberRole
 from contracts.context import Context
 from contracts.contract import Contract
+from contracts.electorate import put_voice
 from contracts.errors import BadArguments, Conflict, NotFound, NotPermitted
 from contracts.tables import ReadableState, Table
 from crypto import tags
@@ -167,6 +169,7 @@ def rotate_key(context: Context, arguments: calls.RotateKey) -> None:
     close_key(context, context.caller)
     row = msgspec.structs.replace(caller, public_key=arguments.public_key, changed_height=context.height)
     context.put(institutions, caller.institution, row)
+    put_voice(context, caller.institution, arguments.public_key)
     context.emit("registry", "key_rotated", (caller.institution,), caller.institution, arguments.public_key)
 
 
@@ -241,5 +244,6 @@ def _require_named(context: Context, institution: bytes) -> InstitutionRow:
 def _change_institution(context: Context, row: InstitutionRow, suspended_reason: str) -> None:
     changed = msgspec.structs.replace(row, suspended_reason=suspended_reason, changed_height=context.height)
     context.put(institutions, row.institution, changed)
+    put_voice(context, row.institution, None if changed.is_suspended else changed.public_key)
     name = "institution_suspended" if suspended_reason else "institution_reinstated"
     context.emit("registry", name, (row.institution,), row.institution, suspended_reason)

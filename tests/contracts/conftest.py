@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 import pytest
 
-from contracts.calls import authorization, evidence, folders, monitoring, registry
+from contracts.calls import authorization, evidence, folders, governance, monitoring, registry
 from contracts.calls.registry import InstitutionKind
 from contracts.catalog import CONTRACTS, compute_genesis_rows
 from contracts.context import Context, Event
 from contracts.errors import CallFailed
+from contracts.replica_sets import ReplicaRow, close_block
 from crypto.encoding import Value, decode, encode
 from crypto.signatures import SigningKey
 
@@ -71,10 +72,14 @@ OTHER = Founder("south hospital", "hospital")
 CLINIC = Founder("clinic", "primary_care")
 REGULATOR = Founder("regulator", "regulator")
 FOUNDERS = (HOSPITAL, OTHER, CLINIC, REGULATOR)
+REPLICAS = tuple(
+    ReplicaRow(number, make_key(f"node {number}").public_key, founder.institution)
+    for number, founder in enumerate(FOUNDERS)
+)
 
 _CONTRACT_OF = {
     kind: module.__name__.rsplit(".", 1)[1]
-    for module in (authorization, evidence, folders, monitoring, registry)
+    for module in (authorization, evidence, folders, governance, monitoring, registry)
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
 }
@@ -118,13 +123,17 @@ class Ledger:
         for call in calls:
             contract = CONTRACTS[_CONTRACT_OF[type(call)]]
             result = contract.call(context, _compute_method(type(call)), encode(call))
-        for full_key, data in context.writes.items():
+        self._apply(context.writes)
+        self._apply(close_block(self.state, self.height))
+        self.events = context.events
+        return decode(result, size_max=4_096) if result else None
+
+    def _apply(self, writes: Mapping[bytes, bytes | None]) -> None:
+        for full_key, data in writes.items():
             if data is None:
                 self.state.rows.pop(full_key, None)
             else:
                 self.state.rows[full_key] = data
-        self.events = context.events
-        return decode(result, size_max=4_096) if result else None
 
     def fail(self, sender: Founder | SigningKey, *calls: msgspec.Struct) -> str:
         """The code of a transaction that must fail."""
@@ -209,6 +218,7 @@ def _compute_method(kind: type) -> str:
 def _make_ledger() -> Ledger:
     rows = compute_genesis_rows(
         institutions=FOUNDERS,
+        replicas=REPLICAS,
         mandate_term_ms_max=366 * 24 * HOUR_MS,
         ticket_age_ms_max=30_000,
         alert_refusals_per_hour=3,

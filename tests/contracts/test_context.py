@@ -22,7 +22,7 @@ from contracts.context import (
     Context,
 )
 from contracts.contract import ARGUMENTS_BYTES_MAX, RESULT_BYTES_MAX, Contract
-from contracts.errors import BadArguments, BudgetExceeded, NotPermitted, UnknownMethod
+from contracts.errors import BadArguments, BudgetExceeded, ContractError, NotPermitted, UnknownMethod
 from contracts.tables import ROW_BYTES_MAX, Table
 from crypto.encoding import decode, encode
 
@@ -227,7 +227,7 @@ def test_no_bytes_make_a_contract_raise_anything_but_a_refusal(
                 block_time_ms=1,
                 transaction_id=bytes(32),
             )
-            with pytest.raises(BadArguments):
+            with pytest.raises(ContractError):
                 contract.call(context, method, arguments)
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from contracts.calls import authorization, evidence, folders, monitoring
+from contracts.calls import authorization, evidence, folders, governance, monitoring
 from contracts.calls.registry import SuspendMember
+from crypto import tags
+from crypto.encoding import encode
 
 if TYPE_CHECKING:
     from tests.contracts.conftest import Ledger
@@ -27,7 +29,14 @@ PINNED = {
     "folders/aliases": "c8b3a584cdfa821c548ff104fbf968edf86cee47a3147a66944c982f0699eafd",
     "folders/mandates": "9a84b1df260f4946a8bb67f673aede51bf95554b3dc8fab329c8efaf0fc54fdb",
     "governance/founding": "2f7e513fda39ba55a2669dc63b1ec4e0923865fe34de0b70bbc92de6693f6a4a",
+    "governance/node_keys": "60b9e43887003370b5a74bf92e0bc2f33b2fea07c3dd969d713f750aa5c8d576",
+    "governance/nodes": "ab9532bd0c244a41d498f9571fd725467f4e5282c329227aae4dc258693309c5",
+    "governance/numbers": "1491b3e430c7eaa55326328596a3b17d9779491eb528755257018431c103e99c",
     "governance/parameters": "4bfb00d53b79bb0d5dd1604a557b280c733f5c2d434b476533c73916c113e1a0",
+    "governance/proposals": "b80c3140eb827f44c146bce33af30c08d1938f0b4dde92f320222c66c8d5d358",
+    "governance/replica_set": "720dc30323e967f3d0269528f83139c7910c09e636581a3f455336382b2e3821",
+    "governance/scheduled": "ecc34352bf9f0c4ecf66520d9cd388dc08a49fb80c5997422a70b449831b1971",
+    "governance/votes": "7bb4b103e175d14ef82d8ca672fca8d7383000bbf5229a9af3a4696d64348da4",
     "monitoring/alerts": "72322e361b52b7a2982804c629185cbb902f7c504ee831645c0cdf2a324ecad2",
     "monitoring/awaited_outcomes": "98adf7766ad4d852459b4214b6d3d34eb1993d8421a8842aec97a964d6a8695a",
     "monitoring/daily": "75badf67d4b830a30644ad68007df1cb1ac68d4e565b3e3f702dc9cc668fcb82",
@@ -36,6 +45,7 @@ PINNED = {
     "monitoring/outcome_queue": "c047dd5366805d109f12801353111f385bd80900fea07e4cb361a01ef0165187",
     "monitoring/refusals": "2ca8a4e66aa1b6b67116a1a2bf187993641157b37b3092a543d25afb277db0c5",
     "monitoring/totals": "8b6598de95e3de7accbba5969cc94f8ad58e0f4b572a31bda731dcc48492fc49",
+    "registry/electorate": "56da5005017db55e48141094905b3f662b03caa14d01539e4c21268d4ae03f97",
     "registry/institutions": "7484fdfc2b5b179c4f0ddc689bcf4bb6b8d955fca0b8b9eb24fc7e6195b38b9f",
     "registry/keys": "403dab9575296cd305c98ab261434833cf43528a974794c4be26d294e50987db",
     "registry/members": "da70533217328bde11fdeb0f94b704d90005bd511941bc15337878189c207d9a",
@@ -63,6 +73,26 @@ def run_history(ledger: Ledger) -> None:
     ledger.run(ledger.hospital, authorization.Revoke(ledger.make_id("grant")))
     ledger.run(ledger.clinic, folders.FreezeAlias(alias, "dispute"))
     ledger.run(other, SuspendMember(ledger.make_id("doctor"), "left"))
+    run_membership(ledger)
+
+
+def run_membership(ledger: Ledger) -> None:
+    """A node is registered and added, another key proposed for it."""
+    keys = [ledger.make_key(name) for name in ("new node", "its next key")]
+    proofs = [
+        key.sign(tags.NODE_KEY, encode((ledger.chain_id, ledger.other.institution, key.public_key)))
+        for key in keys
+    ]
+    ledger.run(ledger.other, governance.RegisterNode(keys[0].public_key, "node.example", 7443, proofs[0]))
+    addition, rotation = ledger.make_id("addition"), ledger.make_id("rotation")
+    ledger.run(ledger.other, governance.Propose(addition, (4,), (), (), ledger.height + 4))
+    ledger.run(ledger.hospital, governance.Vote(addition, True))
+    ledger.run(ledger.clinic, governance.Vote(addition, True))
+    change = governance.KeyChange(4, keys[1].public_key, proofs[1])
+    ledger.run(ledger.other)
+    ledger.run(ledger.other, governance.Propose(rotation, (), (), (change,), ledger.height + 9))
+    ledger.run(ledger.hospital, governance.Vote(rotation, True))
+    ledger.run(ledger.regulator, governance.Vote(rotation, True))
 
 
 def compute_digests(ledger: Ledger) -> dict[str, str]:

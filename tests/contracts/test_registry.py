@@ -39,6 +39,7 @@ def test_genesis_rows_do_not_depend_on_the_order_of_institutions(ledger: Ledger)
     first, second = (
         compute_genesis_rows(
             institutions=order,
+            replicas=(),
             mandate_term_ms_max=1,
             ticket_age_ms_max=1,
             alert_refusals_per_hour=1,
@@ -46,10 +47,6 @@ def test_genesis_rows_do_not_depend_on_the_order_of_institutions(ledger: Ledger)
         for order in (founders, founders[::-1])
     )
     assert list(first.items()) == list(second.items())
-
-
-def test_governance_has_no_method_yet(ledger: Ledger) -> None:
-    assert CONTRACTS["governance"].methods == {}
 
 
 def test_stranger_is_refused_by_every_contract_and_at_admission(ledger: Ledger) -> None:
