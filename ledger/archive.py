@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from consensus.certificates import Certificate
+from consensus.replica_set import ReplicaSet
 from crypto.encoding import decode_as
 from ledger import layout
 from ledger.block import Block, Header, decode_header
+from ledger.epochs import CurrentEpoch, EpochChange
+from ledger.errors import StoreFailed
 from ledger.receipt import Receipt, decode_receipt
 from ledger.store import Rows
 from ledger.transaction import SignedTransaction, decode_transaction
@@ -28,6 +31,29 @@ class Archive:
         """None for height 0 too: the genesis block is final by agreement."""
         row = self.rows.get(layout.compute_certificate_key(height)) if height > 0 else None
         return None if row is None else decode_as(Certificate, row, size_max=layout.ROW_BYTES_MAX)
+
+    def get_epoch_change(self, epoch: int) -> EpochChange | None:
+        """What closed this epoch; None for the one that is on, and for those to come."""
+        row = self.rows.get(layout.compute_epoch_key(epoch))
+        return None if row is None else decode_as(EpochChange, row, size_max=layout.ROW_BYTES_MAX)
+
+    def read_epoch(self, replica_set: ReplicaSet) -> CurrentEpoch:
+        """The epoch that `replica_set` orders. Raises StoreFailed when the change that began it is gone."""
+        if replica_set.epoch == 0:
+            return CurrentEpoch(replica_set=replica_set, base_height=0, closing=None)
+        change = self.get_epoch_change(replica_set.epoch - 1)
+        if change is None:
+            raise StoreFailed(
+                f"ledger database: what closed epoch {replica_set.epoch - 1} is missing; move the database "
+                "away and let the node sync anew"
+            )
+        closing = change.certificate
+        return CurrentEpoch(replica_set=replica_set, base_height=closing.height, closing=closing)
+
+    def list_epoch_changes(self, epoch: int) -> tuple[EpochChange, ...]:
+        """Every change since the genesis that leads to `epoch`."""
+        changes = map(self.get_epoch_change, range(epoch))
+        return tuple(change for change in changes if change is not None)
 
     def get_signed_transactions(self, height: int) -> tuple[bytes, ...]:
         """The block's signed transactions as bytes, none for an unknown height."""

@@ -39,6 +39,7 @@ from ledger.block_rules import (
 )
 from ledger.committed_ids import CommittedIds
 from ledger.contract_set import ContractSet, KnownSenders, load_built_in
+from ledger.epochs import CurrentEpoch
 from ledger.errors import BlockRefused, NotHeld
 from ledger.executor import Execution, Executor
 from ledger.genesis import Genesis
@@ -101,10 +102,12 @@ class Chain:
         self.genesis = genesis
         self.chain_id: Digest = genesis.compute_chain_id()
         self.head = head
-        self.replica_set: ReplicaSet = genesis.replica_set
-        """Orders and certifies the next height."""
+        self._contract_set = contract_set
+        self.epoch = self._archive.read_epoch(
+            contract_set.read_replica_set(self._state.get) or genesis.replica_set
+        )
         self._known_senders = KnownSenders(self._state, contract_set, senders_max=settings.known_senders_max)
-        self._executor = Executor(contract_set.contracts, genesis.parameters, self.chain_id)
+        self._executor = Executor(contract_set, genesis.parameters, self.chain_id)
         self._committed_ids = CommittedIds(
             window_ms=genesis.parameters.expiry_window_ms_max,
             complete_from_ms=head.header.time_ms if head.height else 0,
@@ -153,6 +156,11 @@ class Chain:
     def state(self) -> ReadableState:
         """Committed rows of the head."""
         return self._state
+
+    @property
+    def replica_set(self) -> ReplicaSet:
+        """Orders and certifies the next height."""
+        return self.epoch.replica_set
 
     @property
     def archive(self) -> Archive:
@@ -256,6 +264,10 @@ class Chain:
             header_bytes=block.header_bytes,
             certificate=certificate,
         )
+        if block.closes_epoch:
+            self.epoch = CurrentEpoch(
+                replica_set=block.next_replica_set, base_height=block.header.height, closing=certificate
+            )
         self._speculations.clear()
         self.mempool.remove(transaction.transaction_id for transaction in block.transactions)
         self.mempool.drop_expired(block.header.time_ms)
@@ -322,7 +334,9 @@ class Chain:
                 f"state of height {height} asked for, only that of height {self.head.height} is held"
             )
         bucket = self._state_tree.prove(state_key, self._read_bucket)
-        return prove_state(self.head, self.genesis, bucket, state_key, self._state.get(state_key))
+        return prove_state(
+            self._archive, self.head, self.genesis, bucket, state_key, self._state.get(state_key)
+        )
 
     # Parts of the above
 
@@ -357,6 +371,7 @@ class Chain:
         return build_speculation(
             self.head,
             self.replica_set,
+            self._contract_set.read_replica_set(execution.writes.get) or self.replica_set,
             execution,
             state_delta,
             history_delta,

@@ -1,14 +1,21 @@
-"""The contracts of one ledger and the two questions that the ledger itself asks them."""
+"""The contracts of one ledger and the questions that the ledger itself asks them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from contracts import catalog
+from consensus.replica_set import Member, ReplicaSet
+from contracts import catalog, replica_sets
 from contracts.contract import Contract
 from contracts.tables import ReadableState
 from ledger.genesis import Genesis
+
+CloseBlock = Callable[[ReadableState, int], Mapping[bytes, bytes | None]]
+"""Rows to write (None: to delete) by full key, from the rows after all transactions and the height."""
+
+ReadReplicaSet = Callable[[Callable[[bytes], bytes | None]], ReplicaSet | None]
+"""The replica set of the next height, from a look-up of rows by full key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +27,10 @@ class ContractSet:
     """Full state keys to rows, as they stand at height 0."""
     is_known_sender: Callable[[ReadableState, bytes], bool]
     """Whether a public key is an active institution's or a patient's own."""
+    close_block: CloseBlock = lambda state, height: {}
+    """What the end of every block writes, after its transactions."""
+    read_replica_set: ReadReplicaSet = lambda get: None
+    """The set in these rows, None when they hold none: contracts without governance keep the founders."""
 
 
 class KnownSenders:
@@ -51,6 +62,7 @@ def load_built_in() -> ContractSet:
         parameters = genesis.parameters
         return catalog.compute_genesis_rows(
             institutions=genesis.institutions,
+            replicas=genesis.replica_set.members,
             mandate_term_ms_max=parameters.mandate_term_ms_max,
             ticket_age_ms_max=parameters.ticket_age_ms_max,
             alert_refusals_per_hour=parameters.alert_refusals_per_hour,
@@ -60,4 +72,16 @@ def load_built_in() -> ContractSet:
         contracts=catalog.CONTRACTS,
         compute_genesis_rows=compute_genesis_rows,
         is_known_sender=catalog.is_known_sender,
+        close_block=replica_sets.close_block,
+        read_replica_set=_read_replica_set,
     )
+
+
+def _read_replica_set(get: Callable[[bytes], bytes | None]) -> ReplicaSet | None:
+    table = replica_sets.replica_set
+    data = get(table.compute_state_key(replica_sets.KEY))
+    if data is None:
+        return None
+    row = table.decode_row(data)
+    members = tuple(Member(member.replica, member.public_key, member.institution) for member in row.members)
+    return ReplicaSet(row.epoch, members)

@@ -10,15 +10,15 @@ machine. The executor knows no clock and reads nothing but the parent state.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from contracts.context import Context
-from contracts.contract import Contract
 from contracts.errors import CallFailed, UnknownMethod
 from contracts.tables import ReadableState
 from crypto.encoding import encode
+from ledger.contract_set import ContractSet
 from ledger.errors import BlockRefused, StoreFailed
 from ledger.genesis import Parameters
 from ledger.receipt import OK, Receipt, compute_history_leaf_hash
@@ -55,8 +55,9 @@ class Execution:
 class Executor:
     """Runs transactions on the contracts of one ledger."""
 
-    def __init__(self, contracts: Mapping[str, Contract], parameters: Parameters, chain_id: bytes) -> None:
-        self._contracts = contracts
+    def __init__(self, contract_set: ContractSet, parameters: Parameters, chain_id: bytes) -> None:
+        self._contracts = contract_set.contracts
+        self._close_block = contract_set.close_block
         self._parameters = parameters
         self._chain_id = chain_id
 
@@ -98,6 +99,7 @@ class Executor:
             operations += spent
             included.append(transaction)
             receipts.append(receipt)
+        overlay.merge(self._close_block(overlay, height))
         rows = tuple(map(encode, receipts))
         leaves = tuple(
             compute_history_leaf_hash(receipt.transaction_id, row)

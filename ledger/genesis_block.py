@@ -42,7 +42,8 @@ def compute_genesis_block(genesis: Genesis, contract_set: ContractSet) -> Specul
         replica_set_digest=set_digest,
         next_replica_set_digest=set_digest,
     )
-    return wrap_speculation(header, execution, state_delta, HistoryTree().compute_delta(()))
+    history_delta = HistoryTree().compute_delta(())
+    return wrap_speculation(header, execution, state_delta, history_delta, genesis.replica_set)
 
 
 def open_genesis(

@@ -12,9 +12,10 @@
 | `s` state key | a state row |
 | `k` bucket (4 bytes) | the bucket's sorted entries: key hash and value hash, 64 bytes each |
 | `l` leaf number (8 bytes) | history leaf hashes of one block, the first having that number |
+| `e` epoch (8 bytes) | the change that closed it: header, certificate, next replica set |
 | `u` level (1 byte) number (8 bytes) | one interior hash of the history tree over 256, 65,536, … leaves |
 
-Rows of `l` and `u` are never pruned, so that old receipts stay provable after their blocks are.
+Rows of `l`, `u` and `e` are never pruned, so that old receipts stay provable after their blocks are.
 """
 
 from __future__ import annotations
@@ -46,6 +47,10 @@ def compute_header_key(height: int) -> bytes:
 
 def compute_certificate_key(height: int) -> bytes:
     return b"c" + height.to_bytes(_HEIGHT_BYTES, "big")
+
+
+def compute_epoch_key(epoch: int) -> bytes:
+    return b"e" + epoch.to_bytes(8, "big")
 
 
 def compute_transactions_key(height: int) -> bytes:

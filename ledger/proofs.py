@@ -1,7 +1,8 @@
 """Proofs that anybody can check with nothing but the genesis digest: no node, no network.
 
-A proof carries the genesis itself, so the digest leads to the replica set, the replica set to the
-certificate, the certificate to a header, and the header's roots to what is proved:
+A proof carries the genesis itself, so the digest leads to the first replica set, the changes of the set since
+then to the set of the block's epoch, that set to the certificate, the certificate to a header, and the
+header's roots to what is proved:
 
 - a `ReceiptProof`: how one transaction ended, by the history root of its own block;
 - a `StateProof`: the row under one state key at one height, or that there is none, by the state root.
@@ -17,7 +18,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from consensus.certificates import Certificate, InvalidCertificate
+from consensus.certificates import Certificate
 from crypto.encoding import EncodingError, decode_as, encode
 from crypto.hashing import DIGEST_BYTES
 from crypto.merkle import (
@@ -29,7 +30,8 @@ from crypto.merkle import (
     verify_inclusion,
 )
 from crypto.signatures import InvalidSignature
-from ledger.block import HEADER_BYTES_MAX, Header, compute_header_digest, decode_header
+from ledger.block import HEADER_BYTES_MAX, Header, compute_header_digest
+from ledger.epochs import EpochChange, follow_epochs, verify_certified_header
 from ledger.errors import ProofRefused
 from ledger.genesis import GENESIS_BYTES_MAX, Genesis, decode_genesis
 from ledger.receipt import Receipt, compute_history_leaf_hash, decode_receipt
@@ -51,6 +53,7 @@ from ledger.transaction import (
 )
 
 PROOF_BYTES_MAX: Final = 16_777_216
+EPOCH_CHANGES_MAX: Final = 65_536
 RECEIPT_MAGIC: Final = b"chartchain:receipt-proof:1\n"
 STATE_MAGIC: Final = b"chartchain:state-proof:1\n"
 
@@ -63,6 +66,9 @@ _Entry = tuple[_Counter, Annotated[bytes, Meta(min_length=ENTRY_BYTES, max_lengt
 _Siblings = Annotated[
     bytes, Meta(min_length=(ARITY - 1) * DIGEST_BYTES, max_length=(ARITY - 1) * DIGEST_BYTES)
 ]
+
+
+_EpochChanges = Annotated[tuple[EpochChange, ...], Meta(max_length=EPOCH_CHANGES_MAX)]
 
 
 class ReceiptProof(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, kw_only=True):
@@ -80,8 +86,8 @@ class ReceiptProof(Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     """Number of the receipt in the history of the ledger, from 0."""
     path: _Path
     """RFC 6962 audit path to the block's history root."""
-    epoch_changes: Annotated[tuple[bytes, ...], Meta(max_length=0)] = ()
-    """Changes of the replica set since the genesis; there are none in this version."""
+    epoch_changes: _EpochChanges = ()
+    """Every change of the replica set since the genesis, up to the block's epoch."""
 
     def encode(self) -> bytes:
         """The bytes of a proof file."""
@@ -103,7 +109,7 @@ class StateProof(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     """Index, entry and path within the bucket: the key's own, or its neighbours if it is absent."""
     siblings: Annotated[tuple[_Siblings, ...], Meta(max_length=6)]
     """The bucket's path to the state root: 15 hashes for each level."""
-    epoch_changes: Annotated[tuple[bytes, ...], Meta(max_length=0)] = ()
+    epoch_changes: _EpochChanges = ()
 
     def encode(self) -> bytes:
         """The bytes of a proof file."""
@@ -189,7 +195,7 @@ def verify_proof(proof: ReceiptProof | StateProof, genesis_digest: bytes) -> Pro
 
 def verify_receipt_proof(proof: ReceiptProof, genesis_digest: bytes) -> ProvedReceipt:
     """The transaction and receipt proved on the ledger of `genesis_digest`. Raises ProofRefused."""
-    block = verify_certified_block(proof.genesis, proof.header, proof.certificate, genesis_digest)
+    block = verify_certified_block(proof, genesis_digest)
     try:
         transaction = decode_transaction(proof.transaction)
         verify_transaction_signature(transaction)
@@ -221,7 +227,7 @@ def verify_receipt_proof(proof: ReceiptProof, genesis_digest: bytes) -> ProvedRe
 
 def verify_state_proof(proof: StateProof, genesis_digest: bytes) -> ProvedState:
     """The row, or the absence, proved on the ledger of `genesis_digest`. Raises ProofRefused."""
-    block = verify_certified_block(proof.genesis, proof.header, proof.certificate, genesis_digest)
+    block = verify_certified_block(proof, genesis_digest)
     bucket = BucketProof(count=proof.count, entries=proof.entries, siblings=proof.siblings)
     verify_bucket(
         bucket,
@@ -233,28 +239,20 @@ def verify_state_proof(proof: StateProof, genesis_digest: bytes) -> ProvedState:
     return ProvedState(block=block, state_key=proof.state_key, row=proof.row)
 
 
-def verify_certified_block(
-    genesis_bytes: bytes, header_bytes: bytes, certificate: Certificate, genesis_digest: bytes
-) -> CertifiedBlock:
-    """The block that a quorum of the genesis's replicas certified. Raises ProofRefused."""
+def verify_certified_block(proof: ReceiptProof | StateProof, genesis_digest: bytes) -> CertifiedBlock:
+    """The block that a quorum of its own epoch's replicas certified. Raises ProofRefused."""
     try:
-        genesis = decode_genesis(genesis_bytes)
-        header = decode_header(header_bytes)
+        genesis = decode_genesis(proof.genesis)
     except EncodingError as error:
-        raise ProofRefused("genesis or header", str(error)) from error
+        raise ProofRefused("genesis", str(error)) from error
     chain_id = genesis.compute_chain_id()
     if chain_id != genesis_digest:
         raise ProofRefused("genesis", f"digest {chain_id.hex()} found, {genesis_digest.hex()} expected")
-    digest = compute_header_digest(header_bytes)
-    if (header.chain_id, header.epoch) != (chain_id, genesis.replica_set.epoch):
-        raise ProofRefused("header", f"of chain {header.chain_id.hex()}, epoch {header.epoch}")
-    if (certificate.digest, certificate.height) != (digest, header.height):
-        raise ProofRefused("certificate", f"for block {certificate.digest.hex()}, not for {digest.hex()}")
-    try:
-        certificate.verify(chain_id, genesis.replica_set)
-    except InvalidCertificate as error:
-        raise ProofRefused("certificate", str(error)) from error
+    replica_set = follow_epochs(genesis.replica_set, proof.epoch_changes, chain_id)
+    certificate = proof.certificate
+    header = verify_certified_header(proof.header, certificate, replica_set, chain_id, where="certificate")
     signers = tuple(sorted(vote.replica for vote in certificate.signatures))
+    digest = compute_header_digest(proof.header)
     return CertifiedBlock(genesis=genesis, header=header, digest=digest, signers=signers)
 
 

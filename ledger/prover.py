@@ -31,11 +31,17 @@ def prove_receipt(archive: Archive, genesis: Genesis, transaction_id: bytes) -> 
         receipt=archive.get_receipt_bytes(height, index),
         leaf=leaf,
         path=compute_path(archive.rows, leaf, header.history_size),
+        epoch_changes=archive.list_epoch_changes(header.epoch),
     )
 
 
 def prove_state(
-    head: BlockHead, genesis: Genesis, bucket: BucketProof, state_key: bytes, row: bytes | None
+    archive: Archive,
+    head: BlockHead,
+    genesis: Genesis,
+    bucket: BucketProof,
+    state_key: bytes,
+    row: bytes | None,
 ) -> StateProof:
     """What the row under `state_key` is at the head. Raises NotHeld before the first certified block."""
     if head.certificate is None:
@@ -49,4 +55,5 @@ def prove_state(
         count=bucket.count,
         entries=bucket.entries,
         siblings=bucket.siblings,
+        epoch_changes=archive.list_epoch_changes(head.header.epoch),
     )

@@ -16,6 +16,7 @@ from crypto.hashing import Digest
 from ledger import layout
 from ledger.block import FORMAT_VERSION, Header, compute_header_digest, compute_transactions_digest
 from ledger.block_rules import BlockHead
+from ledger.epochs import EpochChange
 from ledger.executor import Execution
 from ledger.history_tree import Frontier, HistoryDelta
 from ledger.receipt import Receipt
@@ -34,10 +35,17 @@ class Speculation:
     execution: Execution
     state_delta: StateDelta
     history_delta: HistoryDelta
+    next_replica_set: ReplicaSet
+    """Orders and certifies the height after this block."""
 
     @property
     def transactions(self) -> tuple[SignedTransaction, ...]:
         return self.execution.transactions
+
+    @property
+    def closes_epoch(self) -> bool:
+        """Whether another replica set takes over above this block."""
+        return self.next_replica_set.epoch != self.header.epoch
 
     @property
     def transaction_hashes(self) -> tuple[bytes, ...]:
@@ -95,6 +103,9 @@ def compute_block_rows(
     ]
     if certificate is not None:
         puts.append((layout.compute_certificate_key(height), encode(certificate)))
+        if block.closes_epoch:
+            change = EpochChange(block.header_bytes, certificate, block.next_replica_set)
+            puts.append((layout.compute_epoch_key(block.header.epoch), encode(change)))
     puts += [
         (layout.compute_position_key(transaction.transaction_id), layout.encode_position(height, index))
         for index, transaction in enumerate(execution.transactions)
@@ -126,6 +137,7 @@ def decode_head(row: bytes) -> tuple[int, Frontier]:
 def build_speculation(
     parent: BlockHead,
     replica_set: ReplicaSet,
+    next_replica_set: ReplicaSet,
     execution: Execution,
     state_delta: StateDelta,
     history_delta: HistoryDelta,
@@ -134,7 +146,6 @@ def build_speculation(
     time_ms: int,
 ) -> Speculation:
     """The block after `parent` that an execution and its two deltas make."""
-    set_digest = replica_set.compute_digest()
     header = Header(
         format_version=FORMAT_VERSION,
         chain_id=parent.header.chain_id,
@@ -150,14 +161,18 @@ def build_speculation(
         history_root=history_delta.root,
         history_size=history_delta.size,
         state_root=state_delta.root,
-        replica_set_digest=set_digest,
-        next_replica_set_digest=set_digest,
+        replica_set_digest=replica_set.compute_digest(),
+        next_replica_set_digest=next_replica_set.compute_digest(),
     )
-    return wrap_speculation(header, execution, state_delta, history_delta)
+    return wrap_speculation(header, execution, state_delta, history_delta, next_replica_set)
 
 
 def wrap_speculation(
-    header: Header, execution: Execution, state_delta: StateDelta, history_delta: HistoryDelta
+    header: Header,
+    execution: Execution,
+    state_delta: StateDelta,
+    history_delta: HistoryDelta,
+    next_replica_set: ReplicaSet,
 ) -> Speculation:
     """A finished header with what its commit will apply."""
     header_bytes = encode(header)
@@ -168,4 +183,5 @@ def wrap_speculation(
         execution=execution,
         state_delta=state_delta,
         history_delta=history_delta,
+        next_replica_set=next_replica_set,
     )
