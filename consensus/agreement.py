@@ -95,7 +95,7 @@ class Agreement:
     def get_proposal(self, digest: bytes) -> Proposal | None:
         proposal = self._proposals.get(digest)
         if proposal is None:
-            for _, slot in self._log.iterate(self.height):
+            for _, slot in self._log.select(self.height):
                 if slot.digest == digest and slot.pre_prepare is not None:
                     return slot.pre_prepare.proposal
         return proposal
@@ -161,6 +161,8 @@ class Agreement:
         digest = slot.digest
         if digest is None or slot.pre_prepare is None:
             return
+        if digest in self._validated and self._guard.get(self.height, view, Phase.COMMIT) is not None:
+            return  # Everything that can be said here is said.
         if obligation is not None and obligation.digest != digest:
             return  # Not what the NEW-VIEW forces; the timer will end this view (rules V5, V7).
         # Proposer and clock are checked the first time only: not for what a view change proposes again, and
@@ -180,14 +182,15 @@ class Agreement:
         is_primary = self._credentials.is_primary(self.height, view)
         if not is_primary and self._cast(view, Phase.PREPARE, digest) is None:
             return  # I voted for another proposal in this slot; later views are not concerned (rule P5).
-        if self._guard.get(self.height, view, Phase.COMMIT) is None:
-            self._try_prepare(view, slot, digest)
+        self._try_prepare(view, slot, digest)
 
     def find_certificate(self) -> Certificate | None:
         """A quorum of COMMITs in any view that is kept."""
-        for view, slot in self._log.iterate(self.height):
+        quorum = self._credentials.replica_set.quorum.size
+        for view, slot in self._log.select(self.height):
+            if slot.count(Phase.COMMIT) < quorum:
+                continue
             for digest in slot.get_commit_digests():
-                quorum = self._credentials.replica_set.quorum.size
                 signatures = slot.tally(Phase.COMMIT, digest, self._credentials, quorum)
                 if signatures is not None:
                     return Certificate(self._credentials.epoch, self.height, view, digest, signatures)

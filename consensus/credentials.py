@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from consensus.certificates import (
     Certificate,
@@ -35,7 +36,7 @@ class InvalidMessage(ValueError):
     """A message that contradicts itself, its sender or its signature."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Credentials:
     """One replica's part in one epoch."""
 
@@ -48,11 +49,11 @@ class Credentials:
     signer: Signer
     verify: Verify
 
-    @property
+    @cached_property
     def epoch(self) -> int:
         return self.replica_set.epoch
 
-    @property
+    @cached_property
     def is_member(self) -> bool:
         return self.replica_set.get_public_key(self.replica) is not None
 

@@ -187,7 +187,7 @@ class Replica:
                     self._outbox.send(event.replica, self._compute_status())
             case _:
                 assert_never(event)
-        if self._now_ms is not None and not self._halt_reason:
+        if self._now_ms is not None and not self._halt_reason and not _is_question(event):
             self._advance(self._now_ms)
         effects = self._outbox.flush()
         return Effects(apply=(Halt(reason=self._halt_reason),)) if self._halt_reason else effects
@@ -196,15 +196,17 @@ class Replica:
 
     def _advance(self, now_ms: int) -> None:
         if self._may_vote():
-            self._lead(now_ms)
-            view = self._views.view
-            self._agreement.follow(
-                view,
-                self._views.get_obligation(self._agreement.height),
-                now_ms=now_ms,
-                wall_ms=self._wall_ms,
-                tolerance_ms=self._patience.tolerance_ms,
-            )
+            slot = self._log.get(self._agreement.height, self._views.view)
+            if slot.pre_prepare is None:
+                self._lead(now_ms)
+            if slot.pre_prepare is not None:
+                self._agreement.follow(
+                    self._views.view,
+                    self._views.get_obligation(self._agreement.height),
+                    now_ms=now_ms,
+                    wall_ms=self._wall_ms,
+                    tolerance_ms=self._patience.tolerance_ms,
+                )
         self._finish(now_ms)
 
     def _may_vote(self) -> bool:
@@ -222,11 +224,9 @@ class Replica:
         return self._credentials.compute_primary(self._agreement.height, self._views.view)
 
     def _lead(self, now_ms: int) -> None:
-        """As the primary: propose again what the view change forces, else build something new."""
+        """As the primary that has not proposed yet: what the view change forces, else something new."""
         height, view = self._agreement.height, self._views.view
         if not self._credentials.is_primary(height, view):
-            return
-        if self._log.get(height, view).pre_prepare is not None:
             return
         if self._guard.get(height, view, Phase.PRE_PREPARE) is not None:
             return  # I have proposed here before a restart, and what it was is lost: the view must change.
@@ -623,6 +623,11 @@ class Replica:
             log=self._log,
             session=self._startup.session,
         )
+
+
+def _is_question(event: Event) -> bool:
+    """Whether the event asks of me only what I hold: then nothing new can follow from it."""
+    return isinstance(event, MessageReceived) and isinstance(event.message, Status | ProposalRequest)
 
 
 def _check_sender(sender: ReplicaId, claimed: int) -> None:

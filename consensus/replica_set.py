@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Final, NewType
 
 from msgspec import Meta, Struct
@@ -30,7 +31,7 @@ class Member(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     institution: Annotated[bytes, Meta(min_length=16, max_length=16)]
 
 
-class ReplicaSet(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class ReplicaSet(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, dict=True):
     """The members of one epoch in ascending order of their ids."""
 
     epoch: Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -43,19 +44,20 @@ class ReplicaSet(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
         if len({member.public_key for member in self.members}) != len(ids):
             raise ValueError("two replicas share one public key: a key speaks for one replica only")
 
-    @property
+    @cached_property
     def quorum(self) -> Quorum:
         return Quorum(len(self.members))
+
+    @cached_property
+    def _public_keys(self) -> dict[int, bytes]:
+        return {member.replica: member.public_key for member in self.members}
 
     def compute_digest(self) -> Digest:
         return compute_digest(tags.REPLICA_SET, encode(self))
 
     def get_public_key(self, replica: int) -> bytes | None:
         """The member's key, or None for a replica outside the set."""
-        for member in self.members:
-            if member.replica == replica:
-                return member.public_key
-        return None
+        return self._public_keys.get(replica)
 
     def compute_primary(self, height: int, view: int, blocks_per_primary: int) -> ReplicaId:
         """Who proposes at `height` in `view`: the turn passes on with every view and every so many blocks."""

@@ -23,8 +23,11 @@ class VoteGuard:
 
     def has_vouched(self, height: int, view: int, digest: bytes) -> bool:
         """Whether I have already voted for `digest` in this view, as primary or as backup."""
-        votes = (self.get(height, view, phase) for phase in (Phase.PRE_PREPARE, Phase.PREPARE))
-        return any(vote is not None and vote.digest == digest for vote in votes)
+        proposed = self._votes.get((height, view, Phase.PRE_PREPARE))
+        prepared = self._votes.get((height, view, Phase.PREPARE))
+        return (proposed is not None and proposed.digest == digest) or (
+            prepared is not None and prepared.digest == digest
+        )
 
     def sign(
         self, credentials: Credentials, height: int, view: int, phase: Phase, digest: bytes

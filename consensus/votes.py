@@ -7,7 +7,6 @@ spoils its sender's vote only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final, TypeAlias
 
 from consensus.certificates import Phase, VoteSignature
@@ -50,6 +49,10 @@ class Slot:
     def get_voters(self, phase: Phase) -> tuple[int, ...]:
         return tuple(sorted(self._votes[phase]))
 
+    def count(self, phase: Phase) -> int:
+        """How many replicas' votes are kept, for whatever digest."""
+        return len(self._votes[phase])
+
     def get_commit_digests(self) -> tuple[bytes, ...]:
         """The digests that anybody voted to commit, in a fixed order."""
         return tuple(sorted({vote.digest for vote in self._votes[Phase.COMMIT].values()}))
@@ -58,7 +61,10 @@ class Slot:
         self, phase: Phase, digest: bytes, credentials: Credentials, needed: int
     ) -> tuple[VoteSignature, ...] | None:
         """`needed` verified votes of distinct replicas for `digest`; None while there are fewer."""
-        votes = [vote for vote in self._votes[phase].values() if vote.digest == digest]
+        kept = self._votes[phase]
+        if len(kept) < needed:
+            return None  # The usual answer, and the cheapest: this is asked at every step.
+        votes = [vote for vote in kept.values() if vote.digest == digest]
         if len(votes) < needed:
             return None
         votes.sort(key=lambda vote: (phase, vote.replica) not in self._is_verified)
@@ -88,7 +94,7 @@ class VoteLog:
     def __init__(self) -> None:
         self._accused: set[int] = set()
         self.latest: dict[int, Vote] = {}
-        self._slots: dict[tuple[int, int], Slot] = {}
+        self._slots: dict[int, dict[int, Slot]] = {}
         self._height = self._view_low = self._view_high = 0
 
     def move(self, *, height: int, view_low: int, view_high: int) -> None:
@@ -96,7 +102,11 @@ class VoteLog:
         if height != self._height:
             self._accused.clear()
         self._height, self._view_low, self._view_high = height, view_low, view_high
-        self._slots = {key: slot for key, slot in self._slots.items() if self.accepts(*key)}
+        self._slots = {
+            height: {view: slot for view, slot in views.items() if self.accepts(height, view)}
+            for height, views in self._slots.items()
+            if height >= self._height
+        }
 
     def accepts(self, height: int, view: int) -> bool:
         return (
@@ -107,16 +117,15 @@ class VoteLog:
     def get(self, height: int, view: int) -> Slot:
         """The slot inside the window; made when it is the first time."""
         assert self.accepts(height, view)
-        slot = self._slots.get((height, view))
+        views = self._slots.setdefault(height, {})
+        slot = views.get(view)
         if slot is None:
-            slot = self._slots[height, view] = Slot()
+            slot = views[view] = Slot()
         return slot
 
-    def iterate(self, height: int) -> Iterator[tuple[int, Slot]]:
+    def select(self, height: int) -> list[tuple[int, Slot]]:
         """The slots of a height with their views, lowest first."""
-        for key in sorted(self._slots):
-            if key[0] == height:
-                yield key[1], self._slots[key]
+        return sorted(self._slots.get(height, {}).items())
 
     def add_proposal(
         self, message: PrePrepare, digest: bytes, credentials: Credentials

@@ -21,6 +21,7 @@ DEPTH_MAX: Final = 16
 
 Value: TypeAlias = "int | bytes | str | bool | Sequence[Value] | None"
 
+_LEAVES: Final = frozenset((bytes, int, str, bool, type(None)))
 _T = TypeVar("_T")
 _encoder = msgspec.msgpack.Encoder()
 _decoders: dict[object, msgspec.msgpack.Decoder[object]] = {}
@@ -89,7 +90,8 @@ def _check_value(value: object, depth_left: int) -> None:
         if depth_left == 0:
             raise EncodingError(f"arrays nest deeper than {DEPTH_MAX} levels")
         for item in value:
-            _check_value(item, depth_left - 1)
+            if type(item) not in _LEAVES:  # Most are leaves, and a call for each would be most of the cost.
+                _check_value(item, depth_left - 1)
     elif value is not None and not isinstance(value, (bytes, int, str, msgspec.Struct)):
         raise EncodingError(
             f"{type(value).__name__} has no canonical encoding: use integers, bytes, text, arrays"

@@ -309,7 +309,7 @@ def test_d1_a_flood_of_votes_occupies_a_small_window(cluster: Cluster) -> None:
             for phase in (Phase.PREPARE, Phase.COMMIT):
                 vote = Vote(0, height, view, phase, DIGEST, 2, bytes(64))
                 receive(cluster, 3, 2, vote)
-    slots = [slot for height in range(70) for _, slot in log.iterate(height)]
+    slots = [slot for height in range(70) for _, slot in log.select(height)]
     assert 0 < len(slots) <= (1 + HEIGHTS_AHEAD) * (1 + VIEWS_AHEAD)
     assert all(len(slot.get_voters(phase)) <= 4 for slot in slots for phase in Phase if phase)
 
