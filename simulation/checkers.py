@@ -8,7 +8,9 @@ gets these wrong is found out rather than imitated.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
+from functools import cache
 from typing import Final
 
 from consensus.certificates import Certificate, Phase, Verify, compute_vote_bytes
@@ -45,6 +47,9 @@ INVARIANTS: Final = (
     "bounded",  # what peers send does not make a replica grow
     "progress",  # after healing everything submitted commits everywhere
 )
+
+
+_COLLECTIONS: Final = (list, tuple, set, frozenset, deque)
 
 
 class InvariantBroken(Exception):
@@ -118,6 +123,13 @@ class ChainChecker:
 
     def is_final(self, signed_hash: bytes) -> bool:
         return signed_hash in self._heights
+
+    def find_height(self, hashes: Sequence[bytes]) -> int | None:
+        """The height by which all of these are final; None while one is in no block."""
+        if len(self._heights) < len(hashes):
+            return None
+        found = [height for item in hashes if (height := self._heights.get(item)) is not None]
+        return max(found, default=0) if len(found) == len(hashes) else None
 
     def _extend(self, who: str, block: StoredBlock, state_root: bytes) -> None:
         for item in block.hashes:
@@ -307,25 +319,45 @@ def _is_older(vote: Vote, disk: Disk) -> bool:
 
 def count_elements(thing: object, depth: int = 8) -> int:
     """How many elements all collections within a replica's own objects hold together."""
-    if depth == 0 or isinstance(thing, (bytes, str, int, type(None))):
-        return 0
-    if isinstance(thing, dict):
-        return len(thing) + sum(count_elements(item, depth - 1) for item in thing.values())
-    if isinstance(thing, Sequence | set | frozenset):
-        return len(thing) + sum(count_elements(item, depth - 1) for item in thing)
-    kinds = type(thing).__mro__
-    if not any(kind.__module__.startswith("consensus.") for kind in kinds):
-        return 0
-    names = [name for kind in kinds for name in getattr(kind, "__slots__", ())]
-    names += getattr(thing, "__dict__", {})
-    return sum(count_elements(getattr(thing, name, None), depth - 1) for name in names)
+    count, layer, seen = 0, [thing], set[int]()
+    for _ in range(depth):
+        below: list[object] = []
+        for item in layer:
+            kind: type = type(item)
+            if _is_leaf(kind) or id(item) in seen:
+                continue
+            seen.add(id(item))
+            if isinstance(item, dict):
+                count += len(item)
+                below += item.values()
+            elif isinstance(item, _COLLECTIONS):
+                count += len(item)
+                below += item
+            else:
+                below += [getattr(item, name, None) for name in _get_slots(kind)]
+                below += getattr(item, "__dict__", {}).values()
+        layer = below
+    return count
+
+
+@cache
+def _is_leaf(kind: type) -> bool:
+    """Whether objects of this kind are plain values, or neither collections nor consensus' own."""
+    is_own = any(base.__module__.startswith("consensus.") for base in kind.__mro__)
+    is_plain = issubclass(kind, (bytes, str, int))
+    return is_plain or not (is_own or issubclass(kind, (dict, *_COLLECTIONS)))
+
+
+@cache
+def _get_slots(kind: type) -> tuple[str, ...]:
+    return tuple(name for base in kind.__mro__ for name in getattr(base, "__slots__", ()))
 
 
 def check_bounded(replica: ReplicaId, thing: object, *, replica_count: int) -> None:
     """Raises InvariantBroken when a replica holds more than a few heights' worth of messages."""
     found = count_elements(thing)
-    # Four times what the worst of many thousand honest runs held.
-    allowed = 400 + 80 * replica_count
+    # Four times what the worst of many thousand honest runs held: a NEW-VIEW has a quorum of quorums.
+    allowed = 200 + 40 * replica_count + 8 * replica_count**2
     if found > allowed:
         raise InvariantBroken(
             "bounded", f"replica {replica}: {found} elements held, at most {allowed} expected"

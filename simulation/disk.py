@@ -48,10 +48,14 @@ class Disk:
         self._bodies: dict[bytes, bytes] = {}
         self._unsynced: list[tuple[bytes, JournalRecord]] = []
 
-    def append(self, records: Sequence[JournalRecord], bodies: Sequence[tuple[bytes, bytes]]) -> None:
-        """Write records, and bodies by their hashes, as one frame; nothing is certain before `sync`."""
+    def append(self, records: Sequence[JournalRecord], bodies: Sequence[tuple[bytes, bytes]]) -> bytes:
+        """Write records, and bodies by their hashes, as one frame; nothing is certain before `sync`.
+
+        What was written of the records.
+        """
         self._unsynced = [(encode_record(record), record) for record in records]
         self._bodies.update(bodies)
+        return b"".join(data for data, _ in self._unsynced)
 
     def sync(self) -> None:
         """The frame is on disk."""
@@ -73,8 +77,8 @@ class Disk:
 
     def truncate(self, height: int) -> None:
         """Forget what is not needed any more once `height` is durable."""
-        needed = select_needed(tuple(self._journal.values()), height)
-        self._journal = {encode_record(record): record for record in needed}
+        needed = {id(record) for record in select_needed(tuple(self._journal.values()), height)}
+        self._journal = {data: record for data, record in self._journal.items() if id(record) in needed}
         if len(self._bodies) > 200:
             self._bodies.clear()
 

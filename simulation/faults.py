@@ -228,9 +228,8 @@ class FaultInjector:
     def _mend(self, links: list[tuple[ReplicaId, ReplicaId]]) -> None:
         self._network.mend(links)
         by_id = {node.replica_id: node for node in self._nodes}
-        for sender, receiver in links:
-            by_id[sender].connect(receiver)
-            by_id[receiver].connect(sender)
+        for one, other in dict.fromkeys((*links, *((b, a) for a, b in links))):
+            by_id[one].connect(other)
 
     def _note(self, text: str) -> None:
         self._trace.add_note(self._schedule.now_us, "network", text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from msgspec import Struct
@@ -148,12 +149,7 @@ class LightLedger:
         return signed_hash in self._committed
 
     def compute_digest(self, proposal: Proposal) -> bytes:
-        header = _decode_header(proposal.header)
-        if header.transaction_count != len(proposal.transaction_hashes):
-            raise ValueError("transaction count: header and hashes do not belong together")
-        if header.transactions_digest != compute_root(proposal.transaction_hashes):
-            raise ValueError("transactions digest: header and hashes do not belong together")
-        return compute_digest(tags.HEADER, proposal.header)
+        return _compute_block_digest(proposal.header, proposal.transaction_hashes)
 
     def build(self, *, proposer: ReplicaId, wall_ms: int, may_be_empty: bool) -> Proposal | None:
         hashes = tuple(self._pending)[:BLOCK_TRANSACTIONS_MAX]
@@ -260,13 +256,29 @@ def create_genesis_block() -> StoredBlock:
     )
 
 
-def compute_light_root(root: bytes, hashes: Sequence[bytes]) -> bytes:
+# All replicas of a run compute the same few values again and again, hence the caches.
+
+
+@lru_cache(maxsize=256)
+def compute_light_root(root: bytes, hashes: tuple[bytes, ...]) -> bytes:
     """The state after these transactions: each is hashed onto the state before it."""
     for item in hashes:
         root = compute_digest(root, item)
     return root
 
 
+@lru_cache(maxsize=256)
+def _compute_block_digest(header_data: bytes, hashes: tuple[bytes, ...]) -> bytes:
+    """Raises ValueError when header and hashes do not belong together."""
+    header = _decode_header(header_data)
+    if header.transaction_count != len(hashes):
+        raise ValueError("transaction count: header and hashes do not belong together")
+    if header.transactions_digest != compute_root(hashes):
+        raise ValueError("transactions digest: header and hashes do not belong together")
+    return compute_digest(tags.HEADER, header_data)
+
+
+@lru_cache(maxsize=256)
 def _decode_header(data: bytes) -> LightHeader:
     try:
         return decode_as(LightHeader, data, size_max=512)

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from math import log
 from random import Random
 from typing import Final, TypeAlias
 
@@ -78,7 +80,7 @@ class Network:
 
     def send(self, sender: ReplicaId, receiver: ReplicaId, frame: Frame) -> None:
         """Deliver `frame` some time, once, more than once or never."""
-        if self._cuts[sender, receiver]:
+        if self._cuts.get((sender, receiver)):
             self.counts["cut"] += 1
             return
         if self._intercepts and self._is_intercepted(sender, receiver, frame):
@@ -131,7 +133,8 @@ class Network:
         quality, random, link = self.quality, self._random, (sender, receiver)
         delay_us = self._delays_us[link]
         more_us = delay_us * self.placement.profile.spread * quality.slowness
-        delay_us += int(random.expovariate(1 / more_us))
+        # The logarithm of a uniform number: an exponential distribution.
+        delay_us += int(-log(1.0 - random.random()) * more_us)
         if quality.reordering and random.random() < quality.reordering:
             self.counts["reordering"] += 1
             delay_us += random.randrange(HELD_BACK_US)
@@ -140,8 +143,7 @@ class Network:
             if wait_us is None:
                 return
             delay_us += wait_us
-        receive = self._receivers[receiver]
-        self._schedule.after(delay_us, lambda: receive(sender, frame))
+        self._schedule.after(delay_us, partial(self._receivers[receiver], sender, frame))
 
     def _is_intercepted(self, sender: ReplicaId, receiver: ReplicaId, frame: Frame) -> bool:
         if not isinstance(frame, ConsensusFrame):

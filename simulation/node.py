@@ -14,6 +14,7 @@ from random import Random
 from typing import assert_never
 
 from consensus.effects import (
+    NOTHING,
     Action,
     Build,
     CommitBlock,
@@ -95,6 +96,9 @@ class Node:
         """The process starts with what the disk holds."""
         self._events: deque[Event] = deque()
         self._messages: deque[tuple[ReplicaId, bytes]] = deque()
+        self._to_persist: list[JournalRecord] = []
+        self._to_send: list[Send] = []
+        self._to_apply: list[Action] = []
         self._is_busy = False
         self._oldest_told: bytes | None = None
         self._truncate_height: int | None = None
@@ -225,45 +229,49 @@ class Node:
 
     def _turn(self) -> None:
         """Handle what waits, unless a sync is under way or the process is paused."""
-        while self.is_up and not self._is_busy and not self._is_paused:
-            events = self._take_events()
-            if not events:
-                if self._messages:
-                    continue
-                return
-            persist: list[JournalRecord] = []
-            send: list[Send] = []
-            apply: list[Action] = []
-            for event in events:
-                effects = self.replica.step(event)
-                self._trace.add_step(self._schedule.now_us, self.replica_id, event, effects)
-                persist += effects.persist
-                send += effects.send
-                apply += effects.apply
-            if persist:
-                self._persist(persist, send, apply)
-            else:
-                if self.disk.journal_missing and not self.replica.status.is_silent:
-                    self.disk.journal_missing = False
-                self._release(send, apply)
-
-    def _take_events(self) -> list[Event]:
-        events: list[Event] = []
+        if not self.is_up or self._is_busy or self._is_paused:
+            return
         oldest = self.ledger.oldest
         if oldest != self._oldest_told:
             self._oldest_told = oldest
-            events.append(PendingChanged(oldest=oldest))
-        events += self._events
-        self._events.clear()
+            self._step(PendingChanged(oldest=oldest))
+        while self._events:
+            self._step(self._events.popleft())
         for _ in range(min(len(self._messages), BATCH_MESSAGES_MAX)):
-            sender, data = self._messages.popleft()
-            try:
-                events.append(MessageReceived(sender=sender, message=decode_shared(data)))
-            except EncodingError as error:
-                self._observer.on_refused(self.replica_id, sender, str(error))
-        return events
+            self._step_message(*self._messages.popleft())
+        self._carry_out()
+        if self._messages:
+            self._turn()
 
-    def _persist(self, records: list[JournalRecord], send: list[Send], apply: list[Action]) -> None:
+    def _step_message(self, sender: ReplicaId, data: bytes) -> None:
+        try:
+            message = decode_shared(data)
+        except EncodingError as error:
+            self._observer.on_refused(self.replica_id, sender, str(error))
+        else:
+            self._step(MessageReceived(sender=sender, message=message), data)
+
+    def _step(self, event: Event, data: bytes | None = None) -> None:
+        """Gather what the replica wants done for one event."""
+        effects = self.replica.step(event)
+        self._trace.add_step(self._schedule.now_us, self.replica_id, event, effects, data)
+        if effects is not NOTHING:
+            self._to_persist += effects.persist
+            self._to_send += effects.send
+            self._to_apply += effects.apply
+
+    def _carry_out(self) -> None:
+        """Do what this turn's steps want done: persist, then send, then apply."""
+        if self._to_persist:
+            self._persist()
+            return
+        if self.disk.journal_missing and not self.replica.status.is_silent:
+            self.disk.journal_missing = False
+        if self._to_send or self._to_apply:
+            self._release()
+
+    def _persist(self) -> None:
+        records, self._to_persist = self._to_persist, []
         bodies = [
             (item, body)
             for record in records
@@ -271,26 +279,28 @@ class Node:
             for item in record.transaction_hashes
             if (body := self.ledger.get_body(item)) is not None
         ]
-        self.disk.append(records, bodies)
+        self._trace.add_data(self.disk.append(records, bodies))
         self._is_busy = True
         if not self.meets_crash("before_sync"):
-            duration_us = self._random.randrange(self._parts.durations.sync_us_max)
-            self.later(duration_us, lambda: self._on_synced(send, apply))
+            self.later(self._random.randrange(self._parts.durations.sync_us_max), self._on_synced)
 
-    def _on_synced(self, send: list[Send], apply: list[Action]) -> None:
+    def _on_synced(self) -> None:
         self.disk.sync()
         if self._truncate_height is not None:
             self.disk.truncate(self._truncate_height)
             self._truncate_height = None
         if not self.meets_crash("after_sync"):
-            self._release(send, apply)
+            self._release()
             self._is_busy = False
             self._turn()
 
-    def _release(self, send: list[Send], apply: list[Action]) -> None:
+    def _release(self) -> None:
+        """Send, then apply. Whatever is applied may lead to further turns at once."""
+        send, self._to_send = self._to_send, []
+        apply, self._to_apply = self._to_apply, []
         for item in send:
             self.send(item)
-            if self.meets_crash("while_sending"):
+            if self.crash_points and self.meets_crash("while_sending"):
                 return
         for action in apply:
             self._apply(action)
@@ -340,7 +350,9 @@ class Node:
     def send(self, item: Send) -> None:
         """One message leaves; the checkers see it first."""
         self._observer.on_sent(self.replica_id, item.message, self.disk)
-        frame = ConsensusFrame(encode_message(item.message))
+        data = encode_message(item.message)
+        self._trace.add_data(data)
+        frame = ConsensusFrame(data)
         if item.to is None:
             self._network.broadcast(self.replica_id, frame)
         else:

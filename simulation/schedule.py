@@ -9,6 +9,9 @@ EVENTS_MAX = 2_000_000
 """A run that needs more than this is stuck in a loop of its own making."""
 
 
+ASK_US = 10_000
+
+
 class TooManyEvents(RuntimeError):
     """Virtual time stands still or messages breed: the run is stopped."""
 
@@ -22,24 +25,22 @@ class Schedule:
         self._count = 0
 
     def after(self, delay_us: int, callback: Callable[[], None]) -> None:
-        """Plan `callback` for `delay_us` from now, 0 or more."""
+        """Plan `callback` for `delay_us` from now, 0 or more. Raises TooManyEvents."""
         self._count += 1
+        if self._count > EVENTS_MAX:
+            raise TooManyEvents(f"{self._count} events planned, at most {EVENTS_MAX} expected in one run")
         heapq.heappush(self._queue, (self.now_us + delay_us, self._count, callback))
 
     def run(self, until_us: int, *, is_done: Callable[[], bool] | None = None) -> bool:
-        """Let time pass to `until_us`, or until `is_done` (asked every 20 ms) says so; whether it did.
-
-        Raises TooManyEvents.
-        """
-        asked_us = self.now_us
-        while self._queue and self._queue[0][0] <= until_us:
-            if self._count > EVENTS_MAX:
-                raise TooManyEvents(f"{self._count} events planned, at most {EVENTS_MAX} expected in one run")
-            self.now_us, _, callback = heapq.heappop(self._queue)
+        """Let time pass to `until_us`, or until `is_done` (asked every ASK_US) says so; whether it did."""
+        queue, pop = self._queue, heapq.heappop
+        ask_us = self.now_us + ASK_US if is_done is not None else until_us + 1
+        while queue and queue[0][0] <= until_us:
+            self.now_us, _, callback = pop(queue)
             callback()
-            if is_done is not None and self.now_us - asked_us >= 20_000:
-                asked_us = self.now_us
-                if is_done():
+            if self.now_us >= ask_us:
+                ask_us = self.now_us + ASK_US
+                if is_done is not None and is_done():
                     return True
         self.now_us = until_us
         return is_done is not None and is_done()

@@ -40,6 +40,8 @@ class SimulationSettings:
     """Submitted by clients over the faulty time."""
     late_transactions: int = 3
     """Submitted one after the other after healing: the network must not only finish old work but take new."""
+    blocks_min: int = 0
+    """After those, further ones until the chain is this high."""
     byzantine: bool = True
     """Whether the seed may turn up to f replicas Byzantine."""
     byzantine_count: int | None = None
@@ -52,7 +54,7 @@ class SimulationSettings:
     """How far apart the replicas are; None lets the seed draw it from `profiles.PROFILES`."""
     signatures: Signatures = Signatures.STAND_IN
     ledger: LedgerKind = LedgerKind.LIGHT
-    tick_ms: int = 25
+    tick_ms: int = 40
     """How often a replica is told the time."""
     view_timeout_ms: int = 400
     view_timeout_ms_max: int = 1_600
@@ -68,7 +70,7 @@ class SimulationSettings:
             view_timeout_ms_max=self.view_timeout_ms_max,
             idle_block_interval_ms=self.idle_block_interval_ms,
             build_retry_ms=50,
-            status_interval_ms=100,
+            status_interval_ms=200,
             notice_interval_ms=25,
             sync_retry_ms=200,
             rejoin_timeout_ms=3_000,

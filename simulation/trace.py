@@ -1,7 +1,10 @@
 """What happened, in order: a digest over all of it, and the last lines for people to read.
 
-The digest covers the very bytes of every event and effect. Two runs of one seed have equal digests, also in
-different processes; where they do not, something depends on a clock, an address or an unordered set.
+The digest covers the very bytes of every event that a replica hears, of every record it keeps and every
+message it sends, and every action it asks for. Two runs of one seed have equal digests, also in different
+processes; where they do not, something depends on a clock, an address or an unordered set.
+
+Bytes are hashed as they are carried, never encoded for it, and lines are formatted only when they are read.
 """
 
 from __future__ import annotations
@@ -9,7 +12,17 @@ from __future__ import annotations
 from collections import deque
 from hashlib import sha256
 
-from consensus.effects import Action, Build, CommitBlock, Effects, ForwardOldest, Halt, RequestSync, Validate
+from consensus.effects import (
+    NOTHING,
+    Action,
+    Build,
+    CommitBlock,
+    Effects,
+    ForwardOldest,
+    Halt,
+    RequestSync,
+    Validate,
+)
 from consensus.events import (
     BlockDurable,
     ChainSynced,
@@ -21,7 +34,6 @@ from consensus.events import (
     ProposalValidated,
     Tick,
 )
-from consensus.journal_records import encode_record
 from consensus.messages import (
     CommittedNotice,
     Message,
@@ -33,11 +45,11 @@ from consensus.messages import (
     Status,
     ViewChange,
     Vote,
-    encode_message,
 )
 from consensus.replica_set import ReplicaId
 
-Line = tuple[int, str, "Event | str", "Effects | None"]
+WAITING_MAX = 1_000
+Line = tuple[int, "ReplicaId | str", "Event | str", "Effects | None"]
 
 
 class Trace:
@@ -45,32 +57,47 @@ class Trace:
 
     def __init__(self, lines_max: int) -> None:
         self._hash = sha256()
+        self._waiting: list[bytes] = []
+        """To be hashed: a few large updates cost less than many small ones."""
         self._lines: deque[Line] = deque(maxlen=lines_max)
 
-    def add_step(self, time_us: int, replica: ReplicaId, event: Event, effects: Effects) -> None:
-        """One step of a replica."""
-        update = self._hash.update
-        update(b"%d %d " % (time_us, replica))
-        update(_compute_event_bytes(event))
-        for record in effects.persist:
-            update(encode_record(record))
-        for send in effects.send:
-            update(b"to %d " % (-1 if send.to is None else send.to))
-            update(encode_message(send.message))
-        for action in effects.apply:
-            update(describe_action(action).encode())
-        is_silent = not (effects.persist or effects.send or effects.apply)
-        if not (is_silent and isinstance(event, Tick)):
-            self._lines.append((time_us, f"replica {replica}", event, effects))
+    def add_step(
+        self, time_us: int, replica: ReplicaId, event: Event, effects: Effects, data: bytes | None = None
+    ) -> None:
+        """One step of a replica; `data` are the bytes of a message as it came in."""
+        if data is None:
+            data = describe_event(event).encode()
+            sender = -1
+        else:
+            assert isinstance(event, MessageReceived)
+            sender = event.sender
+        self._waiting += (b"%d %d %d " % (time_us, replica, sender), data)
+        if effects is NOTHING:
+            if isinstance(event, Tick):
+                return
+        else:
+            for action in effects.apply:
+                self._waiting.append(describe_action(action).encode())
+        if len(self._waiting) > WAITING_MAX:
+            self._hash_waiting()
+        self._lines.append((time_us, replica, event, effects))
+
+    def add_data(self, data: bytes) -> None:
+        """Bytes that a node keeps or sends, as the steps before asked it to."""
+        self._waiting.append(data)
 
     def add_note(self, time_us: int, who: str, text: str) -> None:
         """Something that happened to a node: a crash, a partition, a lost journal."""
-        self._hash.update(b"%d " % time_us)
-        self._hash.update(f"{who} {text}".encode())
+        self._waiting.append(f"{time_us} {who} {text}".encode())
         self._lines.append((time_us, who, text, None))
+
+    def _hash_waiting(self) -> None:
+        self._hash.update(b"".join(self._waiting))
+        self._waiting.clear()
 
     @property
     def digest(self) -> str:
+        self._hash_waiting()
         return self._hash.hexdigest()
 
     def format_tail(self) -> list[str]:
@@ -78,14 +105,9 @@ class Trace:
         return [_format_line(*line) for line in self._lines]
 
 
-def _compute_event_bytes(event: Event) -> bytes:
-    if isinstance(event, MessageReceived):
-        return b"from %d " % event.sender + encode_message(event.message)
-    return describe_event(event).encode()
-
-
-def _format_line(time_us: int, who: str, event: Event | str, effects: Effects | None) -> str:
-    start = f"{time_us / 1000:10.3f} ms  {who:<10}"
+def _format_line(time_us: int, who: ReplicaId | str, event: Event | str, effects: Effects | None) -> str:
+    name = who if isinstance(who, str) else f"replica {who}"
+    start = f"{time_us / 1000:10.3f} ms  {name:<10}"
     if isinstance(event, str):
         return f"{start}  ** {event}"
     text = f"{start}  {describe_event(event)}"
