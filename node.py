@@ -47,6 +47,8 @@ from gateway.server import start_gateway
 from ledger.block_sync import SyncBlock, serve_blocks
 from ledger.chain import Chain
 from ledger.errors import LedgerError, StoreFailed
+from ledger.snapshot_keeper import SnapshotKeeper
+from ledger.snapshot_shelf import SnapshotShelf
 from network.block_sync import BlockSync
 from network.bodies import BodyFetcher
 from network.collector import NodeCollector
@@ -145,7 +147,8 @@ class Node:
         self._settings = settings
         self._replica_id = ReplicaId(settings.node.replica)
         self._stopped = asyncio.Event()
-        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._failure: asyncio.Future[None] = self._loop.create_future()
         self.is_started = False
         self.links = self._build_links()
         self.relay = TransactionRelay(
@@ -178,12 +181,21 @@ class Node:
             settings=settings.network.fetch,
         )
         self.driver = self._build_driver()
+        self.snapshots = SnapshotKeeper(
+            chain,
+            SnapshotShelf(settings.folder.snapshots_directory),
+            settings.snapshots,
+            on_failure=self._halt_from_thread,
+        )
         self._gateway: web.AppRunner | None = None
 
     def halt(self, error: BaseException) -> None:
         """Something that the node must not outlive."""
         if not self._failure.done():
             self._failure.set_exception(error)
+
+    def _halt_from_thread(self, error: BaseException) -> None:
+        self._loop.call_soon_threadsafe(self.halt, error)
 
     def stop(self) -> None:
         self._stopped.set()
@@ -221,6 +233,8 @@ class Node:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
                     await self._close(driving)
+            # Whatever else hangs: no disk is closed under the thread that writes snapshots.
+            self.snapshots.close()
 
     def get_readiness(self) -> Readiness:
         """Whether clients may be sent here, and if not, why."""

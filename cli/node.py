@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -18,9 +19,17 @@ from client.errors import ClientError
 from config.errors import ConfigError
 from config.node_check import check_node
 from config.settings import NodeSettings, load_node_settings
+from ledger.chain import Chain
+from ledger.errors import LedgerError, StoreInUse
 from ledger.genesis import Genesis
+from ledger.pacing import Pacer
+from ledger.snapshot_export import export_snapshot
+from ledger.snapshot_keeper import REQUEST_FILE
+from ledger.snapshot_shelf import list_heights
 
 FREE_BYTES_MIN: Final = 1_073_741_824
+SNAPSHOT_SECONDS_MAX: Final = 600.0
+"""How long `node snapshot` waits for a running node."""
 
 node_app = typer.Typer(help="One node: run it, ask it, look it over.", no_args_is_help=True)
 
@@ -76,6 +85,47 @@ def doctor(directory: DirectoryArgument) -> None:
     if free < FREE_BYTES_MIN:
         fail(f"{directory}: {free >> 20} MiB free found, {FREE_BYTES_MIN >> 20} expected: make room")
     console.print(f"[green]ok[/] {free >> 30} GiB free on the disk")
+
+
+@node_app.command("snapshot")
+def snapshot(directory: DirectoryArgument) -> None:
+    """Write a snapshot of the node's ledger now, for nodes that join; the node may run or not."""
+    settings = _load(directory)
+    genesis, shelf = _check(settings), settings.folder.snapshots_directory
+    try:
+        chain = Chain.open(settings.folder.ledger_directory, genesis, settings.ledger)
+    except StoreInUse:
+        console.print(f"snapshot of height {_ask_for_snapshot(shelf)} written by the running node")
+        return
+    except LedgerError as error:
+        fail(str(error))
+    try:
+        height = chain.head.height
+        export_snapshot(chain.archive.rows, genesis, height=height, shelf=shelf, pacer=Pacer(rest_seconds=0))
+    except LedgerError as error:
+        fail(str(error))
+    finally:
+        chain.close()
+    console.print(f"snapshot of height {height} written to {shelf / str(height)}")
+
+
+def _ask_for_snapshot(shelf: Path) -> int:
+    """Have the running node write one at its next block; the height."""
+    shelf.mkdir(parents=True, exist_ok=True)
+    before = list_heights(shelf)
+    request = shelf / REQUEST_FILE
+    request.touch()
+    deadline = time.monotonic() + SNAPSHOT_SECONDS_MAX
+    while request.exists():
+        if time.monotonic() > deadline:
+            fail(
+                f"{shelf}: no snapshot after {SNAPSHOT_SECONDS_MAX:.0f} s; see the node's log for the reason"
+            )
+        time.sleep(0.1)
+    after = list_heights(shelf)
+    if after[-1:] == before[-1:]:
+        fail(f"{shelf}: no snapshot was written; see the node's log for the reason")
+    return after[-1]
 
 
 def _check(settings: NodeSettings) -> Genesis:

@@ -4,7 +4,7 @@ node.toml          settings
 genesis.json       what all nodes agree on
 keys/              mode 0700; node.pem signs votes, institution.pem transactions, vault.json opens the vault
 tls/               ca.pem, node.pem (certificate of keys/node.pem), gateway.pem and gateway-key.pem
-data/              ledger, journal and vault: what the node writes
+data/              ledger, journal, vault and snapshots: what the node writes
 log/               when not under a service manager
 """
 
@@ -65,6 +65,15 @@ class NodeFolder:
     @property
     def ledger_directory(self) -> Path:
         return self.directory / "data" / "ledger"
+
+    @property
+    def snapshots_directory(self) -> Path:
+        return self.directory / "data" / "snapshots"
+
+    @property
+    def joining_directory(self) -> Path:
+        """Parts of a snapshot that this node is fetching."""
+        return self.directory / "data" / "joining"
 
     @property
     def journal_directory(self) -> Path:

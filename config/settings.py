@@ -23,7 +23,7 @@ from consensus.journal import JournalSettings
 from consensus.settings import ReplicaSettings
 from gateway.settings import GatewaySettings
 from ledger.genesis import Parameters
-from ledger.settings import LedgerSettings
+from ledger.settings import LedgerSettings, SnapshotSettings
 from network.ledger_application import LedgerApplicationSettings
 from network.settings import NetworkSettings
 from vault.settings import VaultSettings
@@ -96,6 +96,8 @@ class FileSettings:
     """Proposals kept at hand."""
     ledger: LedgerSettings = field(default_factory=LedgerSettings)
     """The ledger's memory and database."""
+    snapshots: SnapshotSettings = field(default_factory=SnapshotSettings)
+    """Snapshots for nodes that join, and pruning."""
     vault: VaultSettings = field(default_factory=VaultSettings)
     """The vault's bounds."""
     gateway: GatewaySettings = field(default_factory=GatewaySettings)

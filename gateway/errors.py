@@ -7,6 +7,7 @@
     ├── NotThere          404   absent, or not yours: the same answer for both
     ├── TooSlow           408   a body that does not come
     ├── InConflict        409   what was asked contradicts what is there
+    ├── Gone              410   it was here and was deleted: another node may have it
     ├── TooLarge          413   a body beyond its limit
     ├── WrongMediaType    415   a content type or encoding that is not taken
     ├── TooMany           429   a rate or a number at once
@@ -84,8 +85,8 @@ class NotAllowed(Refusal):
 class NotThere(Refusal):
     status = 404
 
-    def __init__(self) -> None:
-        super().__init__("not_found", "nothing is here, or nothing that is yours", "check the id")
+    def __init__(self, what_to_do: str = "check the id") -> None:
+        super().__init__("not_found", "nothing is here, or nothing that is yours", what_to_do)
 
 
 class TooSlow(Refusal):
@@ -94,6 +95,17 @@ class TooSlow(Refusal):
 
 class InConflict(Refusal):
     status = 409
+
+
+class Gone(Refusal):
+    """Blocks below the lowest height that this node holds."""
+
+    status = 410
+
+    def __init__(self, base: int) -> None:
+        super().__init__(
+            "pruned", f"blocks below height {base} are not held here", "ask a node that keeps all blocks"
+        )
 
 
 class TooLarge(Refusal):

@@ -17,7 +17,7 @@ from client import models
 from gateway.accounts import Account
 from gateway.authentication import Authenticator, Session
 from gateway.bodies import check_query
-from gateway.errors import BadRequest, NotLoggedIn, TooMany
+from gateway.errors import BadRequest, Gone, NotLoggedIn, TooMany
 from gateway.operations import EVERYBODY, Operation
 from gateway.settings import GatewaySettings
 from gateway.transactions import build_event_answers
@@ -85,6 +85,9 @@ class Events:
                 "come back later",
                 retry_after_seconds=30,
             )
+        base = self._chain.archive.get_base()
+        if after < base - 1:
+            raise Gone(base)
         queue: asyncio.Queue[Block | None] = asyncio.Queue()
         # From here on nothing is missed: what commits while the past is replayed waits in the queue.
         self._queues[queue] = 0

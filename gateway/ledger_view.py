@@ -9,7 +9,7 @@ from contracts.registry import list_institutions
 from gateway.accounts import Account
 from gateway.authentication import Authenticator
 from gateway.bodies import build_json, check_query, get_query_integer
-from gateway.errors import BadRequest, InConflict, NotThere
+from gateway.errors import BadRequest, Gone, InConflict, NotThere
 from gateway.operations import EVERYBODY, Operation
 from gateway.ports import GetReadiness
 from gateway.transactions import PROOF_TYPE
@@ -123,9 +123,9 @@ class LedgerView:
         text = request.match_info["height"]
         if not (text.isascii() and text.isdigit() and len(text) <= 18):
             raise BadRequest("bad_id", "height: a whole number expected", "check the height")
-        block = self._chain.get_block(int(text))
+        block, base = self._chain.get_block(int(text)), self._chain.archive.get_base()
         if block is None:
-            raise NotThere
+            raise Gone(base) if int(text) < base else NotThere()
         header, certificate = decode_header(block.header_bytes), self._chain.get_certificate(int(text))
         answer = models.BlockAnswer(
             height=header.height,

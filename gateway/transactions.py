@@ -152,14 +152,21 @@ class Transactions:
         receipt = self._chain.get_receipt(transaction_id)
         transaction = self._chain.get_transaction(transaction_id)
         if receipt is None or transaction is None:
-            raise NotThere
+            raise self._not_there()
         if not self._visibility.may_see_receipt(session.account, transaction, receipt):
-            raise NotThere
+            raise self._not_there()
         try:
             proof = self._chain.prove_receipt(transaction_id)
         except NotHeld:
-            raise NotThere from None
+            raise self._not_there() from None
         return web.Response(body=proof.encode(), content_type=PROOF_TYPE)
+
+    def _not_there(self) -> NotThere:
+        """Absent, somebody else's, or pruned here: the same answer for all three."""
+        base = self._chain.archive.get_base()
+        if base == 1:
+            return NotThere()
+        return NotThere(f"check the id; for blocks below height {base} ask a node that keeps all blocks")
 
     async def _read_transactions(self, request: web.Request) -> list[bytes]:
         if check_media_type(request, MSGPACK_TYPE, "application/json") == MSGPACK_TYPE:

@@ -20,6 +20,11 @@ class Archive:
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
 
+    def get_base(self) -> int:
+        """The lowest height above 0 whose block is held: 1 unless pruned, or joined by a snapshot."""
+        row = self.rows.get(layout.BASE)
+        return 1 if row is None else int.from_bytes(row, "big")
+
     def get_header_bytes(self, height: int) -> bytes | None:
         return self.rows.get(layout.compute_header_key(height)) if height >= 0 else None
 
@@ -69,8 +74,12 @@ class Archive:
 
     def get_receipts(self, height: int) -> tuple[Receipt, ...]:
         """The block's receipts in order, none for an unknown height."""
+        return tuple(map(decode_receipt, self.get_receipt_rows(height)))
+
+    def get_receipt_rows(self, height: int) -> tuple[bytes, ...]:
+        """The block's encoded receipts in order, none for an unknown height."""
         row = self.rows.get(layout.compute_receipts_key(height)) if height >= 0 else None
-        return () if row is None else tuple(map(decode_receipt, layout.decode_items(row)))
+        return () if row is None else layout.decode_items(row)
 
     def get_position(self, transaction_id: bytes) -> tuple[int, int] | None:
         """Height and index of the transaction, or None when it is in no block."""

@@ -47,10 +47,16 @@ def decode_sync_block(data: bytes) -> SyncBlock:
 
 
 def serve_blocks(chain: Chain, height_from: int, *, count_max: int, bytes_max: int) -> list[SyncBlock]:
-    """Committed blocks from `height_from` up, as many as fit, one at least if there is any."""
+    """Committed blocks from `height_from` up, as many as fit, one at least if there is any.
+
+    None at all where the first is pruned here: whoever asks needs another node, or a snapshot.
+    """
     blocks: list[SyncBlock] = []
+    height_from = max(1, height_from)
+    if height_from < chain.archive.get_base():
+        return blocks
     left = bytes_max
-    for height in range(max(1, height_from), chain.head.height + 1):
+    for height in range(height_from, chain.head.height + 1):
         if len(blocks) >= min(count_max, BLOCKS_PER_ANSWER_MAX):
             break
         header, certificate = chain.archive.get_header_bytes(height), chain.get_certificate(height)

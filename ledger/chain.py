@@ -46,8 +46,10 @@ from ledger.genesis import Genesis
 from ledger.genesis_block import open_genesis
 from ledger.history_tree import HistoryTree
 from ledger.mempool import Mempool
+from ledger.pacing import Pacer
 from ledger.proofs import ReceiptProof, StateProof
 from ledger.prover import prove_receipt, prove_state
+from ledger.pruning import compact_pruned, prune_blocks
 from ledger.receipt import OK, Receipt
 from ledger.settings import LedgerSettings
 from ledger.speculation import CommittedBlock, PendingCommit, Speculation, build_speculation
@@ -289,6 +291,19 @@ class Chain:
         """
         self._subscribers.append(subscriber)
         return lambda: self._subscribers.remove(subscriber)
+
+    # Pruning, in another thread than the one that uses the chain
+
+    def prune(self, base: int, pacer: Pacer) -> int:
+        """Delete the blocks below height `base`; how many. Readers see it from the next block on.
+
+        Raises StoreFailed, WorkStopped.
+        """
+        return prune_blocks(self._store, base=base, pacer=pacer)
+
+    def compact(self) -> None:
+        """Give back the room of pruned blocks, once a block has been committed since. Raises StoreFailed."""
+        compact_pruned(self._store)
 
     # Reading
 

@@ -5,9 +5,11 @@
     ├── BlockRefused      the peer's: the proposal or synced block is dropped and counted
     ├── ProofRefused      whoever showed the proof: it does not prove what it claims
     ├── NotHeld           the asker's: this node does not hold, or cannot prove, what was asked for
+    ├── SnapshotRefused   the peer's: a manifest or chunk is not what the certified header commits to
     ├── GenesisMismatch   the operator's: the node does not start
     ├── ResultsDiffer     nobody's to retry: a certified block gave other results here; the node halts
     └── StoreFailed       the disk's: the node halts, the database handle is never used again
+        └── StoreInUse    another process has the database open
 
 Every message says where, what was found, what was expected and, where it helps, what to do.
 """
@@ -41,6 +43,14 @@ class NotHeld(LedgerError):
     """This node does not hold, or cannot prove, what was asked for."""
 
 
+class SnapshotRefused(LedgerError):
+    """Part of a snapshot that is not what it claims; `where` names the part."""
+
+    def __init__(self, where: str, found: object, expected: object) -> None:
+        super().__init__(f"snapshot, {where}: {_show(found)} found, {_show(expected)} expected")
+        self.where = where
+
+
 class GenesisMismatch(LedgerError):
     """The directory belongs to another ledger, or the genesis is not the one it was created from."""
 
@@ -51,6 +61,10 @@ class ResultsDiffer(LedgerError):
 
 class StoreFailed(LedgerError):
     """The database failed once; nothing it says afterwards can be trusted (rules P7, P8)."""
+
+
+class StoreInUse(StoreFailed):
+    """Another process holds the database."""
 
 
 def _show(value: object) -> str:

@@ -93,27 +93,27 @@ def compute_path(rows: Rows, index: int, size: int) -> tuple[Digest, ...]:
     while end - start > 1:
         middle = start + (1 << (end - start - 1).bit_length() - 1)
         if index < middle:
-            path.append(_compute_range_root(rows, middle, end))
+            path.append(compute_range_root(rows, middle, end))
             end = middle
         else:
-            path.append(_compute_range_root(rows, start, middle))
+            path.append(compute_range_root(rows, start, middle))
             start = middle
     return tuple(reversed(path))
 
 
-def _compute_range_root(rows: Rows, start: int, end: int) -> Digest:
-    """RFC 6962 root over leaves from `start` below `end`, a node of the recursive split."""
+def compute_range_root(rows: Rows, start: int, end: int) -> Digest:
+    """RFC 6962 root over leaves from `start` below `end`, a node of the recursive split; from stored rows."""
     length = end - start
     if length & (length - 1):
         middle = start + (1 << (length - 1).bit_length() - 1)
         return compute_node_hash(
-            _compute_range_root(rows, start, middle), _compute_range_root(rows, middle, end)
+            compute_range_root(rows, start, middle), compute_range_root(rows, middle, end)
         )
     level = length.bit_length() - 1
     stored = level - level % STORED_LEVELS
     count = 1 << level - stored
     first = start >> stored
-    hashes = _read_leaves(rows, first, count) if stored == 0 else _read_interior(rows, stored, first, count)
+    hashes = read_leaves(rows, first, count) if stored == 0 else _read_interior(rows, stored, first, count)
     while len(hashes) > 1:
         pairs = zip(hashes[0::2], hashes[1::2], strict=True)
         hashes = [compute_node_hash(left, right) for left, right in pairs]
@@ -130,7 +130,7 @@ def _read_interior(rows: Rows, level: int, first: int, count: int) -> list[bytes
     return hashes
 
 
-def _read_leaves(rows: Rows, first: int, count: int) -> list[bytes]:
+def read_leaves(rows: Rows, first: int, count: int) -> list[bytes]:
     """Leaf hashes `first` to `first + count`, from rows that each begin at some block's first leaf."""
     wanted = first.to_bytes(8, "big")
     begin = next(iter(rows.scan(LEAVES, start=wanted, is_reverse=True)), None)

@@ -4,6 +4,7 @@
 |---|---|
 | `g` | the genesis, canonical encoding |
 | `o` | the head: an array of its height (8 bytes) and the frontier of the history tree |
+| `b` | the base: the lowest height whose block is held (8 bytes); no row while that is 1 |
 | `h` height | header bytes |
 | `c` height | certificate, canonical encoding; none for height 0 |
 | `t` height | the block's signed transactions, an array of byte strings |
@@ -29,10 +30,13 @@ from crypto.encoding import decode_as, encode
 
 GENESIS: Final = b"g"
 HEAD: Final = b"o"
+BASE: Final = b"b"
 STATE: Final = b"s"
 LEAVES: Final = b"l"
 INTERIOR: Final = b"u"
 BUCKET: Final = b"k"
+PRUNED_TABLES: Final = (b"h", b"c", b"t", b"r", b"i")
+"""Tables in which the rows of old blocks may be deleted."""
 
 ROW_BYTES_MAX: Final = 1 << 32
 """No row that a node writes is longer; what was written was checked before."""

@@ -15,7 +15,10 @@ def prove_receipt(archive: Archive, genesis: Genesis, transaction_id: bytes) -> 
     """How a transaction ended, proved by the certified history of its own block. Raises NotHeld."""
     position = archive.get_position(transaction_id)
     if position is None:
-        raise NotHeld(f"transaction {transaction_id.hex()} is in no block of this node: ask again later")
+        raise NotHeld(
+            f"transaction {transaction_id.hex()} is in no block of this node, which holds them from height "
+            f"{archive.get_base()} up: ask again later, or a node that keeps all blocks"
+        )
     height, index = position
     header_bytes = archive.get_header_bytes(height)
     header, certificate = archive.get_header(height), archive.get_certificate(height)

@@ -48,3 +48,15 @@ class LedgerSettings:
     """Senders whose right to send is remembered until the next block."""
     speculations_max: int = 8
     """Executed blocks kept by digest until one of them commits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotSettings:
+    """Snapshots for nodes that join, and what is deleted because of them."""
+
+    interval_blocks: int = 10_000
+    """A snapshot is written at every multiple of this height, alike on all nodes; 0 for never."""
+    kept_max: int = 2
+    """Snapshots that stay on the disk, one at least; the oldest gives way."""
+    keep_blocks: int = 0
+    """Blocks that are kept; older ones are deleted once a snapshot stands for them. 0 to delete nothing."""

@@ -69,6 +69,15 @@ def compute_node(children: bytes) -> Digest:
     return compute_digest(tags.STATE_NODE, children)
 
 
+def compute_tree_root(hashes: bytes) -> Digest:
+    """The root over a whole level of some subtree: 32 bytes for each of its nodes, a power of 16 of them."""
+    while len(hashes) > DIGEST_BYTES:
+        hashes = b"".join(
+            compute_node(hashes[start : start + _NODE_BYTES]) for start in range(0, len(hashes), _NODE_BYTES)
+        )
+    return Digest(hashes)
+
+
 def compute_entry_hashes(entries: bytes) -> list[bytes]:
     """RFC 6962 leaf hashes of a bucket's entries, in their order."""
     return [

@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn, Protocol
 
 import plyvel
 
-from ledger.errors import StoreFailed
+from ledger.errors import StoreFailed, StoreInUse
 from ledger.settings import StoreSettings
 
 BLOOM_FILTER_BITS: Final = 10
@@ -64,7 +64,7 @@ class Store:
             )
         except _FAULTS as error:
             if "lock" in str(error):
-                raise StoreFailed(
+                raise StoreInUse(
                     f"ledger database {directory} does not open: another process holds it; "
                     "leave it where it is, and stop that process first if this node is to run instead"
                 ) from error
@@ -96,6 +96,17 @@ class Store:
             for key in deletes:
                 batch.delete(key)
             batch.write()
+        except _FAULTS as error:
+            self.fail(error)
+
+    def compact(self, prefix: bytes) -> None:
+        """Give back the room of deleted and replaced rows whose keys begin with `prefix`. Raises StoreFailed.
+
+        Takes as long as it does to write these rows anew; reading and writing go on beside it.
+        """
+        self._check_alive()
+        try:
+            self._database.compact_range(start=prefix, stop=_compute_next_prefix(prefix))
         except _FAULTS as error:
             self.fail(error)
 

@@ -107,6 +107,11 @@ def decode_transaction(signed_bytes: bytes) -> SignedTransaction:
     )
 
 
+def compute_transaction_id(signed_bytes: bytes) -> Digest:
+    """The id of a transaction whose signed bytes were checked before."""
+    return Digest(sha256(signed_bytes[SIGNATURE_BYTES:]).digest())
+
+
 def encode_transaction(transaction: SignedTransaction) -> bytes:
     """Signature followed by body: the bytes that nodes relay, journal and store."""
     return transaction.signature + transaction.body_bytes
