@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from bench.processes import LocalProcesses
 from config.genesis_file import read_genesis_file
 from config.local_network import LocalNetwork, LocalNode
 from ledger.chain import Chain
 from ledger.genesis import Genesis
+from tests.end_to_end.clients import open_clients
 from tests.end_to_end.journal_audit import JournalAudit
+from tests.end_to_end.traffic import Traffic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +53,15 @@ def audit_network(
         assert set(content.occurrences.values()) <= {1}
         assert not set(acknowledged) - content.occurrences.keys()
     return longest
+
+
+async def stop_and_audit(network: LocalNetwork, processes: LocalProcesses, traffic: Traffic) -> LedgerContent:
+    """Wait until all nodes agree upon what the traffic sent, stop them, and audit what they have written."""
+    async with open_clients(network) as clients:
+        statuses = await clients.wait_agreement(clients.urls, len(traffic.acknowledged))
+    assert {status["history_size"] for status in statuses} == {len(traffic.acknowledged)}
+    processes.stop()
+    return audit_network(network, [item.transaction_id for item in traffic.acknowledged])
 
 
 def read_ledger(node: LocalNode, genesis: Genesis, audit: JournalAudit) -> LedgerContent:

@@ -12,9 +12,9 @@ from bench.processes import LocalProcesses
 from config.local_network import LocalNetwork, create_local_network
 from ledger.genesis import Parameters
 from tests.end_to_end.clients import Clients, open_clients
-from tests.end_to_end.ledger_audit import audit_network
+from tests.end_to_end.ledger_audit import stop_and_audit
 from tests.end_to_end.namespaces import NodeNamespaces
-from tests.end_to_end.traffic import Traffic, run_traffic
+from tests.end_to_end.traffic import run_traffic
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -60,7 +60,7 @@ async def test_partitions_and_one_way_drops_delay_commits_and_lose_nothing(
         await check_nothing_commits(clients, seconds=1.0)
         namespaces.heal()
         await traffic.wait_progress(8)
-    await check_all(network, processes, traffic)
+    await stop_and_audit(network, processes, traffic)
 
 
 @pytest.mark.soak
@@ -75,7 +75,7 @@ async def test_lost_packets_delay_commits_and_lose_nothing(
         await traffic.wait_progress(40, timeout_seconds=240)
         namespaces.heal()
         await traffic.wait_progress(8)
-    await check_all(network, processes, traffic)
+    await stop_and_audit(network, processes, traffic)
 
 
 @pytest.mark.slow
@@ -90,7 +90,7 @@ async def test_loss_on_narrow_links_delays_commits_and_loses_nothing(
         await traffic.wait_progress()
         namespaces.heal()
         await traffic.wait_progress(4)
-    await check_all(network, processes, traffic)
+    await stop_and_audit(network, processes, traffic)
 
 
 async def check_nothing_commits(clients: Clients, *, seconds: float) -> None:
@@ -99,12 +99,3 @@ async def check_nothing_commits(clients: Clients, *, seconds: float) -> None:
     before = [(await clients.get_status(url))["height"] for url in clients.urls]
     await asyncio.sleep(seconds)
     assert [(await clients.get_status(url))["height"] for url in clients.urls] == before
-
-
-async def check_all(network: LocalNetwork, processes: LocalProcesses, traffic: Traffic) -> None:
-    """Wait until all nodes agree, stop them, and audit what they have written."""
-    async with open_clients(network) as clients:
-        statuses = await clients.wait_agreement(clients.urls, len(traffic.acknowledged))
-    assert {status["history_size"] for status in statuses} == {len(traffic.acknowledged)}
-    processes.stop()
-    audit_network(network, [item.transaction_id for item in traffic.acknowledged])

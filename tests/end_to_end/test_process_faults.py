@@ -1,0 +1,164 @@
+"""Four daemons under traffic: paused, killed at every sync, with failing disks and clocks that jump."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.processes import LocalProcesses, NodeProcess
+from config.local_network import LocalNetwork, create_local_network
+from ledger.genesis import Parameters
+from tests.end_to_end.clients import open_clients
+from tests.end_to_end.ledger_audit import stop_and_audit
+from tests.end_to_end.system_call_faults import (
+    INPUT_OUTPUT_ERROR,
+    KILL,
+    attach,
+    compute_prefix,
+    list_open_files,
+)
+from tests.end_to_end.traffic import Traffic, run_traffic
+from tests.end_to_end.wall_clocks import WallClock
+
+pytestmark = pytest.mark.timeout(900)
+
+HALTED = 3
+DAY_SECONDS = 86_400
+
+
+@pytest.fixture
+def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalNetwork:
+    monkeypatch.setenv("CHARTCHAIN_CONSENSUS__VIEW_TIMEOUT_MS", "1000")
+    parameters = Parameters(state_buckets_log2=8, idle_block_interval_ms=500, blocks_per_primary=20)
+    return create_local_network(tmp_path / "network", parameters=parameters)
+
+
+@pytest.fixture
+def processes(network: LocalNetwork) -> Iterator[LocalProcesses]:
+    with LocalProcesses.of_network(network) as running:
+        yield running
+
+
+async def wait_end(node: NodeProcess, seconds: float = 30.0) -> int:
+    assert node.process is not None
+    return await asyncio.to_thread(node.process.wait, seconds)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        pytest.param((1, 2, 7), marks=pytest.mark.slow, id="some"),
+        pytest.param(range(1, 41), marks=pytest.mark.soak, id="every"),
+    ],
+)
+async def test_rules_P1_to_P3_killed_at_every_sync_nobody_contradicts_itself(
+    network: LocalNetwork, processes: LocalProcesses, counts: range | tuple[int, ...]
+) -> None:
+    """The victim is started under a tracer that kills it upon entering its n-th fdatasync."""
+    victim = processes.nodes[1]
+    processes.start()
+    await processes.wait_ready()
+    async with open_clients(network) as clients, run_traffic(clients, clients.urls[2:]) as traffic:
+        await traffic.wait_progress()
+        victim.kill()
+        for count in counts:
+            victim.command_prefix = compute_prefix("fdatasync", KILL, when=count)
+            victim.start()
+            assert await wait_end(victim) == -signal.SIGKILL
+        victim.command_prefix = ()
+        victim.start()
+        await processes.wait_ready()
+        await traffic.wait_progress(8)
+    await stop_and_audit(network, processes, traffic)
+
+
+@pytest.mark.parametrize(
+    ("call", "store", "suffix"),
+    [
+        pytest.param("fdatasync", "journal", ".segment", marks=pytest.mark.slow),
+        pytest.param("write", "journal", ".segment", marks=pytest.mark.soak),
+        pytest.param("fdatasync", "ledger", ".log", marks=pytest.mark.soak),
+        pytest.param("write", "ledger", ".log", marks=pytest.mark.slow),
+    ],
+)
+async def test_rule_P7_a_disk_error_stops_the_daemon_with_the_reason_and_it_restarts_clean(
+    network: LocalNetwork, processes: LocalProcesses, call: str, store: str, suffix: str
+) -> None:
+    victim = processes.nodes[2]
+    processes.start()
+    await processes.wait_ready()
+    async with open_clients(network) as clients, run_traffic(clients, clients.urls[:2]) as traffic:
+        await traffic.wait_progress()
+        (path,) = list_open_files(victim, victim.directory / "data" / store, suffix)
+        with attach(victim, call, INPUT_OUTPUT_ERROR, path=path):
+            assert await wait_end(victim) == HALTED
+        tail = victim.read_log_tail()
+        assert '"event": "halted"' in tail
+        assert "Input/output error" in tail
+        victim.start()
+        await processes.wait_ready()
+        await traffic.wait_progress()
+    await stop_and_audit(network, processes, traffic)
+
+
+@pytest.mark.slow
+async def test_rule_E3_a_clock_that_jumps_a_day_delays_the_chain_and_does_not_stop_it(
+    network: LocalNetwork, processes: LocalProcesses, tmp_path: Path
+) -> None:
+    clocks = [WallClock(tmp_path / f"clock-{number}") for number in range(4)]
+    for node, clock in zip(processes.nodes, clocks, strict=True):
+        node.command_prefix = clock.command_prefix
+    processes.start()
+    await processes.wait_ready()
+    async with open_clients(network) as clients, run_traffic(clients) as traffic:
+        await traffic.wait_progress()
+        for seconds in (DAY_SECONDS, -DAY_SECONDS):
+            primary = (await clients.get_status(clients.urls[0]))["primary"]
+            clocks[primary].shift(seconds)
+            await traffic.wait_progress(8)
+            clocks[primary].shift(0)
+        for clock in clocks:  # All together: block time then goes on by the millisecond.
+            clock.shift(-60)
+        await traffic.wait_progress(8)
+    await stop_and_audit(network, processes, traffic)
+
+
+@pytest.mark.parametrize(
+    "rounds", [pytest.param(1, marks=pytest.mark.slow), pytest.param(40, marks=pytest.mark.soak)]
+)
+async def test_rule_P4_nodes_that_pause_and_are_killed_again_and_again_lose_nothing(
+    network: LocalNetwork, processes: LocalProcesses, rounds: int
+) -> None:
+    """A paused primary wakes up in a view that the others have left."""
+    source = random.Random(rounds)
+    processes.start()
+    await processes.wait_ready()
+    async with open_clients(network) as clients, run_traffic(clients) as traffic:
+        await traffic.wait_progress()
+        for _ in range(rounds):
+            await pause_primary(processes, traffic)
+            victim = source.choice(processes.nodes)
+            victim.kill()
+            await asyncio.sleep(source.uniform(0, 1))
+            victim.start()
+            await processes.wait_ready()
+        await traffic.wait_progress(8)
+    await stop_and_audit(network, processes, traffic)
+
+
+async def pause_primary(processes: LocalProcesses, traffic: Traffic) -> None:
+    status = await traffic.clients.get_status(traffic.clients.urls[0])
+    primary = processes.nodes[status["primary"]]
+    assert primary.process is not None
+    primary.process.send_signal(signal.SIGSTOP)
+    try:
+        # Longer than a view timeout, so that the others go on without it.
+        await asyncio.sleep(2.5)
+    finally:
+        primary.process.send_signal(signal.SIGCONT)
+    await traffic.wait_progress()
