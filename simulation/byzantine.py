@@ -1,19 +1,34 @@
 """A replica that lies. It keeps its own key and never forges another's; all else is allowed to it.
 
-It runs the honest code, so that it takes part and is believed, and bends what leaves the node: different
-proposals to different replicas, votes for both, silence towards some, results that are wrong, old messages
-again, views out of reach, histories without proof, bytes that are no message.
+It runs the honest code, so that it takes part and is believed, and bends what leaves the node, by its habits:
+
+    equivocate       one proposal to some, another to the rest, and votes for both
+    double_vote      votes for another block too; COMMIT without having seen it prepared
+    silent_to_some   the plotters and half of the honest never hear it
+    withhold         no bodies, no blocks, no relayed transactions for anybody
+    wrong_root       proposals whose results are wrong
+    replay           old messages again: its own, and others' VIEW-CHANGEs and NEW-VIEWs
+    view_storm       VIEW-CHANGEs to views that nobody else wants, near and out of reach
+    wild_views       votes in stale and far-future views, and for heights gone by and far ahead
+    forge            VIEW-CHANGEs and NEW-VIEWs with stolen, missing or altered proof, or in others' names
+    lie              STATUS and RECOLLECTION that are wrong; certificates that only it signed
+    lying_sync       altered, shifted, truncated blocks and bodies to who asks for them
+    delay            proposals and NEW-VIEWs late
+    almost_too_slow  proposals held back for nine tenths of the view timeout
+    garble           bytes that are no message
+    two_views        two VIEW-CHANGEs, or NEW-VIEWs, for one view
 """
 
 from __future__ import annotations
 
+from collections import deque
 from functools import partial
 from random import Random
 from typing import Any
 
 from msgspec.structs import replace as replace_fields
 
-from consensus.certificates import Certificate, Phase, VoteSignature, compute_vote_bytes
+from consensus.certificates import Phase
 from consensus.effects import Send
 from consensus.messages import (
     CommittedNotice,
@@ -24,43 +39,34 @@ from consensus.messages import (
     Status,
     ViewChange,
     Vote,
-    compute_signed_bytes,
     encode_message,
 )
 from consensus.replica_set import VIEW_MAX, ReplicaId
 from crypto import tags
-from crypto.encoding import EncodingError, decode_as, encode
+from crypto.encoding import EncodingError
 from crypto.hashing import compute_digest
+from simulation.false_answers import falsify_blocks, falsify_bodies
+from simulation.forgery import Forger
 from simulation.frames import (
     BlocksRequest,
+    BlocksResponse,
     BodiesRequest,
+    BodiesResponse,
     ConsensusFrame,
     Frame,
     TransactionsFrame,
     decode_shared,
 )
-from simulation.keys import Signer
-from simulation.light_ledger import LightHeader
+from simulation.ledger_kit import LedgerKit
 from simulation.node import Node
 from simulation.node_parts import NodeParts
 
-HABITS = (
-    "equivocate",
-    "double_vote",
-    "silent_to_some",
-    "withhold",
-    "wrong_root",
-    "replay",
-    "view_storm",
-    "lie",
-    "delay",
-    "garble",
-    "two_views",
-)
-"""What a Byzantine replica may do; each draws two or three."""
-
-REPLAYED_MAX = 100
-VIEW_CHANGES_MAX = 1_000
+REMEMBERED_MAX = 100
+"""Messages of each kind that it keeps for later use."""
+EXTRA_CHANCE = 0.1
+"""How often a message that leaves takes one of a habit's own along."""
+OVERHEARING = frozenset({"two_views", "forge", "replay"})
+"""Habits that make use of what others said."""
 
 
 class Plot:
@@ -80,61 +86,95 @@ class ByzantineNode(Node):
         self,
         parts: NodeParts,
         *,
-        signer: Signer,
-        chain_id: bytes,
+        forger: Forger,
+        kit: LedgerKit,
         habits: tuple[str, ...],
         plot: Plot,
+        held_back_us: int,
         **services: Any,
     ) -> None:
+        """Proposals of an almost too slow primary are `held_back_us`."""
         super().__init__(parts, **services)
-        self._signer = signer
-        self._chain_id = chain_id
+        self._forger = forger
+        self._kit = kit
         self._habits = habits
         self._draw: Random = services["random"]
         self._plot = plot
-        self._said: list[Message] = []
+        self._held_back_us = held_back_us
+        self._said: deque[Message] = deque(maxlen=REMEMBERED_MAX)
+        self._stolen: deque[Vote] = deque(maxlen=REMEMBERED_MAX)
+        self._new_views: deque[NewView] = deque(maxlen=REMEMBERED_MAX)
         self._view_changes: dict[tuple[int, int], ViewChange] = {}
+
+    # What leaves the node
 
     def send(self, item: Send) -> None:
         """Instead of what the honest code wants sent: whatever its habits make of it."""
-        self._said = [*self._said[-REPLAYED_MAX:], item.message]
+        self._said.append(item.message)
         for receiver in self.peers if item.to is None else (item.to,):
             for message in self._bend(item.message, receiver):
                 self._deliver(receiver, message)
-        if "replay" in self._habits and self._draw.random() < 0.3:
-            self._deliver(self._draw.choice(self.peers), self._draw.choice(self._said))
-        if "view_storm" in self._habits and self._draw.random() < 0.1:
-            self._storm()
-        if "lie" in self._habits and self._draw.random() < 0.1:
-            self._claim_block()
-        if "garble" in self._habits and self._draw.random() < 0.1:
-            self._garble(item.message)
+        for habit in self._habits:
+            self._add(habit, item.message)
+
+    def send_frame(self, receiver: ReplicaId, frame: Frame) -> None:
+        if isinstance(frame, TransactionsFrame) and "withhold" in self._habits:
+            return
+        if "lying_sync" in self._habits:
+            frame = self._falsify(frame)
+        super().send_frame(receiver, frame)
 
     def on_frame(self, sender: ReplicaId, frame: Frame) -> None:
         if isinstance(frame, BodiesRequest | BlocksRequest) and "withhold" in self._habits:
             self.counts["byzantine_withhold"] += 1
             return
-        if isinstance(frame, ConsensusFrame) and "two_views" in self._habits:
+        if isinstance(frame, ConsensusFrame) and not OVERHEARING.isdisjoint(self._habits):
             self._overhear(frame)
         super().on_frame(sender, frame)
-
-    def send_frame(self, receiver: ReplicaId, frame: Frame) -> None:
-        if isinstance(frame, TransactionsFrame) and "withhold" in self._habits:
-            return
-        super().send_frame(receiver, frame)
 
     def _deliver(self, receiver: ReplicaId, message: Message) -> None:
         if "silent_to_some" in self._habits and receiver in self._plot.first_half:
             self.counts["byzantine_silent_to_some"] += 1
             return
-        frame = ConsensusFrame(encode_message(message))
-        if "delay" in self._habits and isinstance(message, PrePrepare | NewView):
+        frame, delay_us = ConsensusFrame(encode_message(message)), 0
+        if "almost_too_slow" in self._habits and isinstance(message, PrePrepare):
+            self.counts["byzantine_almost_too_slow"] += 1
+            delay_us = self._held_back_us
+        elif "delay" in self._habits and isinstance(message, PrePrepare | NewView):
             self.counts["byzantine_delay"] += 1
-            self._schedule.after(
-                self._draw.randrange(350_000), partial(self._network.send, self.replica_id, receiver, frame)
-            )
+            delay_us = self._draw.randrange(350_000)
+        if delay_us:
+            self._schedule.after(delay_us, partial(self._network.send, self.replica_id, receiver, frame))
         else:
             self._network.send(self.replica_id, receiver, frame)
+
+    def _falsify(self, frame: Frame) -> Frame:
+        if isinstance(frame, BlocksResponse):
+            lie, frame = falsify_blocks(self._draw, frame, self.disk.blocks)
+            self.counts[f"byzantine_sync_{lie}"] += 1
+        elif isinstance(frame, BodiesResponse) and frame.bodies:
+            self.counts["byzantine_false_bodies"] += 1
+            frame = falsify_bodies(self._draw, frame)
+        return frame
+
+    # What others said, for later
+
+    def _overhear(self, frame: ConsensusFrame) -> None:
+        try:
+            message = decode_shared(frame.data)
+        except EncodingError:
+            return
+        match message:
+            case ViewChange() if len(self._view_changes) < REMEMBERED_MAX:
+                self._view_changes[message.view, message.replica] = message
+            case NewView():
+                self._new_views.append(message)
+            case Vote():
+                self._stolen.append(message)
+            case _:
+                pass
+
+    # Another message instead
 
     def _bend(self, message: Message, receiver: ReplicaId) -> tuple[Message, ...]:
         """What `receiver` is told instead of `message`."""
@@ -145,7 +185,7 @@ class ByzantineNode(Node):
                 return self._bend_vote(message, receiver)
             case ViewChange() if message.replica == self.replica_id and "two_views" in self._habits:
                 return (self._bend_view_change(message, receiver),)
-            case NewView() if message.replica == self.replica_id and "two_views" in self._habits:
+            case NewView() if message.replica == self.replica_id:
                 return (self._bend_new_view(message, receiver),)
             case Status() | Recollection() if "lie" in self._habits:
                 return (self._bend_status(message),)
@@ -153,58 +193,37 @@ class ByzantineNode(Node):
                 return (message,)
 
     def _bend_proposal(self, message: PrePrepare, receiver: ReplicaId) -> tuple[Message, ...]:
-        header = decode_as(LightHeader, message.header, size_max=512)
         if "wrong_root" in self._habits and self._draw.random() < 0.3:
             self.counts["byzantine_wrong_root"] += 1
-            return (self._sign_proposal(message, replace_fields(header, state_root=bytes(32))),)
+            return (self._forger.sign_proposal(message, self._kit.spoil_header(message.header)),)
         if "equivocate" not in self._habits:
             return (message,)
         self.counts["byzantine_equivocate"] += 1
-        twin = self._sign_proposal(message, replace_fields(header, time_ms=header.time_ms + 1))
+        twin = self._forger.sign_proposal(message, self._kit.delay_header(message.header))
         first, second = compute_digest(tags.HEADER, message.header), compute_digest(tags.HEADER, twin.header)
         self._plot.twins[first] = second
         return (message,) if receiver in self._plot.first_half else (twin,)
 
-    def _sign_proposal(self, message: PrePrepare, header: LightHeader) -> PrePrepare:
-        data = encode(header)
-        digest = compute_digest(tags.HEADER, data)
-        vote = self._sign_vote(message.epoch, message.height, message.view, Phase.PRE_PREPARE, digest)
-        return replace_fields(message, header=data, signature=vote.signature)
-
-    def _sign_vote(self, epoch: int, height: int, view: int, phase: Phase, digest: bytes) -> Vote:
-        signed = compute_vote_bytes(self._chain_id, epoch, height, view, phase, digest)
-        return Vote(epoch, height, view, phase, digest, self.replica_id, self._signer(tags.VOTE, signed))
-
     def _bend_vote(self, vote: Vote, receiver: ReplicaId) -> tuple[Message, ...]:
         twin = self._plot.twins.get(vote.digest)
         if twin is not None and receiver not in self._plot.first_half:
-            return (self._sign_vote(vote.epoch, vote.height, vote.view, vote.phase, twin),)
+            return (self._forger.sign_vote(vote.height, vote.view, vote.phase, twin),)
         if "double_vote" in self._habits and self._draw.random() < 0.5:
             self.counts["byzantine_double_vote"] += 1
             other = compute_digest(b"another block", vote.digest)
-            return (self._sign_vote(vote.epoch, vote.height, vote.view, vote.phase, other), vote)
+            return (self._forger.sign_vote(vote.height, vote.view, vote.phase, other), vote)
         if "double_vote" in self._habits and vote.phase is Phase.PREPARE:
             # To commit what it has not seen prepared.
-            return (vote, self._sign_vote(vote.epoch, vote.height, vote.view, Phase.COMMIT, vote.digest))
+            return (vote, self._forger.sign_vote(vote.height, vote.view, Phase.COMMIT, vote.digest))
         return (vote,)
 
     def _bend_status(self, message: Status | Recollection) -> Message:
         self.counts["byzantine_lie"] += 1
         height = self._draw.choice((0, message.height, message.height + 1, message.height + 1_000))
-        lie = replace_fields(message, height=height)
-        if isinstance(lie, Status):
-            lie = replace_fields(lie, view=self._draw.choice((0, lie.view, lie.view + 1, VIEW_MAX)))
-        signature = self._signer(tags.STATUS, compute_signed_bytes(self._chain_id, lie))
-        return replace_fields(lie, signature=signature)
-
-    def _overhear(self, frame: ConsensusFrame) -> None:
-        """Keep the VIEW-CHANGEs of others, to choose among them later."""
-        try:
-            message = decode_shared(frame.data)
-        except EncodingError:
-            return
-        if isinstance(message, ViewChange) and len(self._view_changes) < VIEW_CHANGES_MAX:
-            self._view_changes[message.view, message.replica] = message
+        if isinstance(message, Recollection):
+            return self._forger.sign(replace_fields(message, height=height))
+        view = self._draw.choice((0, message.view, message.view + 1, VIEW_MAX))
+        return self._forger.sign(replace_fields(message, height=height, view=view))
 
     def _bend_view_change(self, message: ViewChange, receiver: ReplicaId) -> ViewChange:
         """To some: nothing is prepared here, or nothing was ever committed."""
@@ -212,34 +231,85 @@ class ByzantineNode(Node):
             return message
         self.counts["byzantine_two_view_changes"] += 1
         base = self._draw.choice((message.base, None))
-        lie = replace_fields(message, base=base, prepared=None)
-        signature = self._signer(tags.VIEW_CHANGE, compute_signed_bytes(self._chain_id, lie))
-        lie = replace_fields(lie, signature=signature)
+        lie = self._forger.sign_view_change(message.view, base, None)
         self._view_changes[lie.view, lie.replica] = lie
         return lie
 
     def _bend_new_view(self, message: NewView, receiver: ReplicaId) -> NewView:
-        """To some: the same view from another quorum, which may force another choice."""
-        known = {key[1]: item for key, item in self._view_changes.items() if key[0] == message.view}
-        known = {**{item.replica: item for item in message.view_changes}, **known}
+        """To some: the same view from another quorum, or a forged one, which may force another choice."""
         if receiver in self._plot.first_half:
             return message
+        if "forge" in self._habits:
+            self.counts["byzantine_spoilt_new_view"] += 1
+            return self._forger.spoil_new_view(message)
+        if "two_views" not in self._habits:
+            return message
         self.counts["byzantine_two_new_views"] += 1
+        known = {key[1]: item for key, item in self._view_changes.items() if key[0] == message.view}
+        known = {**{item.replica: item for item in message.view_changes}, **known}
         ids = sorted(known)
         self._draw.shuffle(ids)
         chosen = tuple(known[item] for item in sorted(ids[: len(message.view_changes)]))
-        lie = replace_fields(message, view_changes=chosen)
-        signature = self._signer(tags.NEW_VIEW, compute_signed_bytes(self._chain_id, lie))
-        return replace_fields(lie, signature=signature)
+        return self._forger.sign(replace_fields(message, view_changes=chosen))
+
+    # Messages of its own
+
+    def _add(self, habit: str, message: Message) -> None:
+        """Beside what was to be sent, now and then something that nobody asked for."""
+        if self._draw.random() >= (3 * EXTRA_CHANCE if habit == "replay" else EXTRA_CHANCE):
+            return
+        match habit:
+            case "replay":
+                self._replay()
+            case "view_storm":
+                self._storm()
+            case "wild_views":
+                self._vote_wildly()
+            case "forge":
+                self._forge()
+            case "lie":
+                self._claim_block()
+            case "garble":
+                self._garble(message)
+            case _:
+                pass
+
+    def _replay(self) -> None:
+        self.counts["byzantine_replay"] += 1
+        old = [*self._said, *self._view_changes.values(), *self._new_views]
+        self._deliver(self._draw.choice(self.peers), self._draw.choice(old))
 
     def _storm(self) -> None:
         """A VIEW-CHANGE to a view that nobody else wants."""
         self.counts["byzantine_view_storm"] += 1
-        head = self.disk.blocks[-1]
         view = self._draw.choice((1, 2, 3, 1_000, VIEW_MAX))
-        unsigned = ViewChange(0, view, head.certificate, None, self.replica_id, bytes(64))
-        signature = self._signer(tags.VIEW_CHANGE, compute_signed_bytes(self._chain_id, unsigned))
-        message = replace_fields(unsigned, signature=signature)
+        message = self._forger.sign_view_change(view, self.disk.blocks[-1].certificate, None)
+        for receiver in self.peers:
+            self._deliver(receiver, message)
+
+    def _vote_wildly(self) -> None:
+        self.counts["byzantine_wild_vote"] += 1
+        status = self.replica.status
+        height = max(0, status.height + self._draw.choice((-1, 0, 1, 1, 1, 2, 3, 1_000)))
+        view = self._draw.choice((0, max(0, status.view - 1), status.view + 1, status.view + 3, VIEW_MAX))
+        digest = compute_digest(b"a block of another time", self.disk.blocks[-1].digest)
+        vote = self._forger.sign_vote(height, view, self._draw.choice((Phase.PREPARE, Phase.COMMIT)), digest)
+        for receiver in self.peers:
+            self._deliver(receiver, vote)
+
+    def _forge(self) -> None:
+        self.counts["byzantine_forge"] += 1
+        base = self.disk.blocks[-1].certificate
+        height = 1 + self.disk.blocks[-1].height
+        asked = max((view for view, _ in self._view_changes), default=0)
+        view = self._forger.find_own_view(height, max(asked, self.replica.status.view) - 1)
+        stolen = [vote for vote in self._stolen if vote.height == height]
+        known = tuple(self._view_changes.values())
+        message: Message
+        if self._draw.random() < 0.5:
+            message = self._forger.forge_view_change(view, base, stolen, known)
+        else:
+            message = self._forger.forge_new_view(view, base, stolen, known)
         for receiver in self.peers:
             self._deliver(receiver, message)
 
@@ -252,9 +322,5 @@ class ByzantineNode(Node):
 
     def _claim_block(self) -> None:
         """A certificate that only its maker signed."""
-        head = self.disk.blocks[-1]
-        digest = compute_digest(b"a block of my own", head.digest)
-        vote = self._sign_vote(0, head.height + 1, 0, Phase.COMMIT, digest)
-        signatures = tuple(VoteSignature(peer, vote.signature) for peer in (self.replica_id, *self.peers))
-        certificate = Certificate(0, head.height + 1, 0, digest, signatures)
+        certificate = self._forger.invent_certificate(self.disk.blocks[-1].height + 1, 0)
         self._deliver(self._draw.choice(self.peers), CommittedNotice(certificate))

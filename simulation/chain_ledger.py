@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from consensus.certificates import Certificate
 from consensus.ports import Freshness, Proposal
 from consensus.replica_set import Member, ReplicaId, ReplicaSet
@@ -52,6 +54,7 @@ class ChainKit:
         self._directory = Path(tempfile.mkdtemp(prefix="chartchain-simulation-"))
         self._key = SigningKey(sha256(f"simulated institution {seed}".encode()).digest())
         self._institution = bytes(16)
+        self.losses = ("journal", "all")  # A LevelDB folder is not copied here.
         self.clock_jumps_ms = (300, 1_500, 20_000)
         self._genesis = Genesis(
             network="simulation",
@@ -88,11 +91,18 @@ class ChainKit:
         self.genesis_root: bytes = chain.head.header.state_root
         chain.close()
 
-    def open(self, replica: ReplicaId, disk: Disk) -> SimulatedLedger:
-        directory = self._directory / f"node-{replica}"
+    def open(self, disk: Disk) -> SimulatedLedger:
+        directory = self._directory / f"node-{disk.name}"
         if len(disk.blocks) == 1 and directory.exists():
             shutil.rmtree(directory)  # The disk was wiped, or never held a block.
         return ChainLedger(Chain.open(directory, self._genesis), disk)
+
+    def delay_header(self, header: bytes) -> bytes:
+        known = decode_header(header)
+        return encode(replace(known, time_ms=known.time_ms + 1))
+
+    def spoil_header(self, header: bytes) -> bytes:
+        return encode(replace(decode_header(header), state_root=bytes(32)))
 
     def create_transaction(self, number: int) -> SimulatedTransaction:
         """Every fifth registers an alias that is taken: a receipt that failed, on all nodes alike."""
@@ -177,7 +187,11 @@ class ChainLedger:
     def keep_bodies(self, bodies: Sequence[bytes]) -> None:
         if len(self._fetched) > MEMPOOL_TRANSACTIONS_MAX:
             self._fetched.clear()
-        for transaction in map(decode_transaction, bodies):
+        for body in bodies:
+            try:
+                transaction = decode_transaction(body)
+            except TransactionRefused:
+                continue  # A lying peer's; what was asked for is still missing.
             self._fetched[transaction.signed_hash] = transaction
 
     def validate(self, proposal: Proposal, freshness: Freshness | None) -> Validation:

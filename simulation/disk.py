@@ -39,7 +39,9 @@ class DiskCopy:
 class Disk:
     """The journal and the blocks of one node."""
 
-    def __init__(self, genesis: StoredBlock) -> None:
+    def __init__(self, genesis: StoredBlock, name: str = "") -> None:
+        self.name = name
+        """Tells it apart from the other disks of a run."""
         self.blocks: list[StoredBlock] = [genesis]
         """By height."""
         self.journal_missing = False

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Protocol
 
-from consensus.replica_set import ReplicaId
+from msgspec.structs import replace
+
+from crypto.encoding import encode
 from crypto.hashing import compute_digest
+from simulation.cast import LOSSES
 from simulation.disk import Disk, StoredBlock
-from simulation.light_ledger import LightLedger, SimulatedLedger, create_genesis_block
+from simulation.light_ledger import LightLedger, SimulatedLedger, create_genesis_block, decode_light_header
 from simulation.settings import SimulationSettings
 
 LightLedgerFactory = Callable[[Disk, SimulationSettings], LightLedger]
@@ -41,7 +44,17 @@ class LedgerKit(Protocol):
     def clock_jumps_ms(self) -> tuple[int, ...]:
         """By how much clocks may jump without making every transaction expire."""
 
-    def open(self, replica: ReplicaId, disk: Disk) -> SimulatedLedger: ...
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """What of `cast.LOSSES` can befall the disk of a node with this ledger."""
+
+    def open(self, disk: Disk) -> SimulatedLedger: ...
+
+    def delay_header(self, header: bytes) -> bytes:
+        """The header one millisecond later, as valid as before."""
+
+    def spoil_header(self, header: bytes) -> bytes:
+        """The header with results that execution does not lead to."""
 
     def create_transaction(self, number: int) -> SimulatedTransaction: ...
 
@@ -57,6 +70,7 @@ class LightKit:
     ) -> None:
         self.chain_id: bytes = sha256(f"simulated chain {seed}".encode()).digest()
         self.genesis = create_genesis_block()
+        self.losses = LOSSES
         self.clock_jumps_ms = (300, 1_500, 60_000, 3_600_000, 86_400_000)
         self._seed = seed
         self._settings = settings
@@ -66,8 +80,15 @@ class LightKit:
     def genesis_root(self) -> bytes:
         return _create_light_ledger(Disk(self.genesis), self._settings).state_root
 
-    def open(self, replica: ReplicaId, disk: Disk) -> SimulatedLedger:
+    def open(self, disk: Disk) -> SimulatedLedger:
         return self._create(disk, self._settings)
+
+    def delay_header(self, header: bytes) -> bytes:
+        known = decode_light_header(header)
+        return encode(replace(known, time_ms=known.time_ms + 1))
+
+    def spoil_header(self, header: bytes) -> bytes:
+        return encode(replace(decode_light_header(header), state_root=bytes(32)))
 
     def create_transaction(self, number: int) -> SimulatedTransaction:
         # One in eight is big: what a narrow link carries it carries one after the other.

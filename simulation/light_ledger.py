@@ -120,7 +120,7 @@ class LightLedger:
 
     @property
     def time_ms(self) -> int:
-        return _decode_header(self.head.header).time_ms
+        return decode_light_header(self.head.header).time_ms
 
     @property
     def oldest(self) -> bytes | None:
@@ -182,13 +182,13 @@ class LightLedger:
     def validate(self, proposal: Proposal, freshness: Freshness | None) -> Validation:
         if self.find_missing(proposal):
             return Validation(ok=False)
-        header = _decode_header(proposal.header)
+        header = decode_light_header(proposal.header)
         if not self._is_valid(header, proposal.transaction_hashes):
             return Validation(ok=False, has_diverged=True)
         return Validation(ok=freshness is None or self._is_fresh(header, freshness))
 
     def commit(self, proposal: Proposal, certificate: Certificate) -> StoredBlock:
-        header, hashes = _decode_header(proposal.header), proposal.transaction_hashes
+        header, hashes = decode_light_header(proposal.header), proposal.transaction_hashes
         if not self._is_valid(header, hashes):
             raise ValueError(f"block {header.height} is not valid on the head {self.head.height}")
         bodies = [self.get_body(item) for item in hashes]
@@ -270,7 +270,7 @@ def compute_light_root(root: bytes, hashes: tuple[bytes, ...]) -> bytes:
 @lru_cache(maxsize=256)
 def _compute_block_digest(header_data: bytes, hashes: tuple[bytes, ...]) -> bytes:
     """Raises ValueError when header and hashes do not belong together."""
-    header = _decode_header(header_data)
+    header = decode_light_header(header_data)
     if header.transaction_count != len(hashes):
         raise ValueError("transaction count: header and hashes do not belong together")
     if header.transactions_digest != compute_root(hashes):
@@ -279,7 +279,8 @@ def _compute_block_digest(header_data: bytes, hashes: tuple[bytes, ...]) -> byte
 
 
 @lru_cache(maxsize=256)
-def _decode_header(data: bytes) -> LightHeader:
+def decode_light_header(data: bytes) -> LightHeader:
+    """Raises ValueError when `data` is no header."""
     try:
         return decode_as(LightHeader, data, size_max=512)
     except EncodingError as error:

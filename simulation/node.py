@@ -46,8 +46,7 @@ from simulation.frames import (
 )
 from simulation.ledger_work import LedgerWork
 from simulation.light_ledger import SimulatedLedger
-from simulation.network import Network
-from simulation.node_parts import CrashPoint, NodeParts, Observer, SimulatedReplica
+from simulation.node_parts import CrashPoint, Links, NodeParts, Observer, SimulatedReplica
 from simulation.schedule import Schedule
 from simulation.trace import Trace
 
@@ -66,7 +65,7 @@ class Node:
         parts: NodeParts,
         *,
         schedule: Schedule,
-        network: Network,
+        network: Links,
         observer: Observer,
         trace: Trace,
         random: Random,
@@ -104,7 +103,7 @@ class Node:
         self._truncate_height: int | None = None
         self._started_us = self._schedule.now_us
         self._incarnation += 1
-        self.ledger = self._parts.create_ledger(self.replica_id, self.disk)
+        self.ledger = self._parts.create_ledger(self.disk)
         self._observer.on_started(self.replica_id, self.disk, self.ledger.state_root)
         self.replica = self._parts.create_replica(self.replica_id, self.disk, self.ledger)
         self._work = LedgerWork(

@@ -12,7 +12,7 @@ from consensus.messages import Message, Vote
 from consensus.replica_set import ReplicaId, ReplicaSet
 from consensus.replica_status import ReplicaStatus
 from simulation.disk import Disk, StoredBlock
-from simulation.frames import SyncedBlock
+from simulation.frames import Frame, SyncedBlock
 from simulation.ledger_work import Durations
 from simulation.light_ledger import SimulatedLedger
 
@@ -24,6 +24,19 @@ class SimulatedReplica(Protocol):
 
     @property
     def status(self) -> ReplicaStatus: ...
+
+
+class Links(Protocol):
+    """The network as one node sees it."""
+
+    @property
+    def replicas(self) -> tuple[ReplicaId, ...]: ...
+
+    def attach(self, replica: ReplicaId, receive: Callable[[ReplicaId, Frame], None]) -> None: ...
+
+    def send(self, sender: ReplicaId, receiver: ReplicaId, frame: Frame) -> None: ...
+
+    def broadcast(self, sender: ReplicaId, frame: Frame) -> None: ...
 
 
 class Observer(Protocol):
@@ -60,7 +73,7 @@ class NodeParts:
     replica_id: ReplicaId
     replica_set: ReplicaSet
     disk: Disk
-    create_ledger: Callable[[ReplicaId, Disk], SimulatedLedger]
+    create_ledger: Callable[[Disk], SimulatedLedger]
     create_replica: Callable[[ReplicaId, Disk, SimulatedLedger], SimulatedReplica]
     verify_block: Callable[[SyncedBlock, bytes], None]
     wall_ms: int

@@ -58,6 +58,11 @@ class Placement:
         """What every frame on this link takes at least."""
         return self.profile.delays_us[self.regions[sender]][self.regions[receiver]]
 
+    @property
+    def delay_us_max(self) -> int:
+        """Between the two regions farthest apart."""
+        return max(map(max, self.profile.delays_us))
+
 
 def draw_placement(random: Random, replicas: Sequence[ReplicaId], profile: Profile | None) -> Placement:
     """Put each replica into a region; None draws the profile too."""

@@ -48,7 +48,7 @@ def run_seed(
         seed=seed,
         violations=violations,
         trace_digest=world.trace.digest,
-        replica_count=len(world.nodes),
+        replica_count=len(world.replica_set.members),
         blocks=len(world.chain.blocks) - 1,
         transactions=len(world.clients.hashes),
         views=world.views,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from consensus.settings import ReplicaSettings
+from simulation.cast import FaultyReplica
 from simulation.profiles import Profile
 
 
@@ -44,6 +45,8 @@ class SimulationSettings:
     """After those, further ones until the chain is this high."""
     byzantine: bool = True
     """Whether the seed may turn up to f replicas Byzantine."""
+    parts: tuple[FaultyReplica, ...] | None = None
+    """The first so many replicas are faulty in these ways; None lets the seed draw who is and how."""
     byzantine_count: int | None = None
     """Exactly so many are Byzantine, and equivocate; more than f are for seeing agreement break."""
     faults: bool = True
@@ -54,6 +57,8 @@ class SimulationSettings:
     """How far apart the replicas are; None lets the seed draw it from `profiles.PROFILES`."""
     signatures: Signatures = Signatures.STAND_IN
     ledger: LedgerKind = LedgerKind.LIGHT
+    blocks_per_primary: int | None = None
+    """None lets the seed draw it: 1, 2, 5 or 100."""
     tick_ms: int = 40
     """How often a replica is told the time."""
     view_timeout_ms: int = 400

@@ -5,20 +5,22 @@ from __future__ import annotations
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 from consensus.head import Head
 from consensus.messages import Message, Vote
 from consensus.replica import Replica
 from consensus.replica_set import Height, Member, ReplicaId, ReplicaSet
 from consensus.settings import ReplicaSettings
-from simulation.byzantine import HABITS, ByzantineNode, Plot
+from simulation.byzantine import ByzantineNode, Plot
+from simulation.cast import Cast, FaultyReplica, Part, draw_cast
 from simulation.chain_ledger import ChainKit
 from simulation.checkers import ChainChecker, InvariantBroken, PromiseChecker, check_bounded
 from simulation.clients import Clients
 from simulation.disk import Disk, StoredBlock
 from simulation.faults import FaultInjector
+from simulation.forgery import Forger
 from simulation.frames import SyncedBlock
 from simulation.keys import Signer, create_key, get_verifier
 from simulation.ledger_kit import LedgerKit, LightKit, LightLedgerFactory, SimulatedTransaction
@@ -31,23 +33,12 @@ from simulation.profiles import draw_placement
 from simulation.schedule import Schedule, TooManyEvents
 from simulation.settings import LedgerKind, SimulationSettings
 from simulation.trace import Trace
+from simulation.twins import Junction
 
-DAY_MS = 86_400_000
 SIZE_CHECK_US = 1_500_000
 
 ReplicaFactory = Callable[..., SimulatedReplica]
 """`consensus.replica.Replica`, or a broken one to see the checkers catch it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cast:
-    """Who is faulty in a run, beside crashes and the network: never more than f."""
-
-    byzantine: dict[ReplicaId, tuple[str, ...]]
-    """Their habits."""
-    forgetful: ReplicaId | None
-    """Loses its disk, or part of it, once."""
-    off_clock: ReplicaId | None
 
 
 class World:
@@ -78,7 +69,7 @@ class World:
         self.trace.add_note(0, "network", f"{placement.profile.name}, regions {placement.regions}")
         self.network = Network(self.schedule, self._draw_stream("network"), placement)
         self.replica_settings: ReplicaSettings = settings.compute_replica_settings(
-            self._random.choice((1, 2, 5, 100))
+            settings.blocks_per_primary or self._random.choice((1, 2, 5, 100))
         )
         if settings.ledger is LedgerKind.CHAIN:
             self._kit: LedgerKit = ChainKit(seed, settings, self.replica_set)
@@ -92,11 +83,11 @@ class World:
             verify=self._verify,
         )
         self._promises = PromiseChecker()
-        self.cast = self._draw_cast(count)
+        self.cast = self._choose_cast()
         honest = [m.replica for m in self.replica_set.members if m.replica not in self.cast.byzantine]
         first_half = (*honest[: (len(honest) + 1) // 2], *self.cast.byzantine)
         self._plot = Plot(frozenset(map(ReplicaId, first_half)))
-        self.nodes = [self._create_node(ReplicaId(member.replica)) for member in self.replica_set.members]
+        self.nodes = self._create_nodes()
         self.honest = [node for node in self.nodes if node.replica_id not in self.cast.byzantine]
         self.clients = Clients(
             schedule=self.schedule,
@@ -138,33 +129,41 @@ class World:
             members.append(Member(replica, public_key, replica.to_bytes(16, "big")))
         self.replica_set = ReplicaSet(0, tuple(members))
 
-    def _draw_cast(self, count: int) -> Cast:
-        random, faulty_max = self._random, (count - 1) // 3
+    def _choose_cast(self) -> Cast:
+        settings, random = self.settings, self._draw_stream("cast")
         ids = [ReplicaId(member.replica) for member in self.replica_set.members]
-        byzantine: dict[ReplicaId, tuple[str, ...]] = {}
-        if self.settings.byzantine_count is not None:
-            chosen = random.sample(ids, self.settings.byzantine_count)
-            return Cast(byzantine=dict.fromkeys(chosen, ("equivocate",)), forgetful=None, off_clock=None)
-        forgetful = off_clock = None
-        kind = random.choices(("none", "byzantine", "forgetful", "off_clock"), (45, 30, 15, 10))[0]
-        if faulty_max and self.settings.faults and kind != "none":
-            if kind == "forgetful":
-                forgetful = random.choice(ids)
-            elif kind == "off_clock":
-                off_clock = random.choice(ids)
-            elif self.settings.byzantine and self.settings.ledger is LedgerKind.LIGHT:
-                for replica in random.sample(ids, random.randint(1, faulty_max)):
-                    byzantine[replica] = tuple(sorted(random.sample(HABITS, random.randint(1, 3))))
-        return Cast(byzantine=byzantine, forgetful=forgetful, off_clock=off_clock)
+        if settings.parts is not None:
+            return Cast(dict(zip(ids, settings.parts, strict=False)))
+        if settings.byzantine_count is not None:
+            liar = FaultyReplica(part=Part.BYZANTINE, habits=("equivocate",))
+            return Cast(dict.fromkeys(random.sample(ids, settings.byzantine_count), liar))
+        if not settings.faults:
+            return Cast()
+        return draw_cast(random, ids, may_lie=settings.byzantine, losses=self._kit.losses)
 
-    def _create_node(self, replica: ReplicaId) -> Node:
-        offset_ms = self._random.randint(-100, 100)
-        if replica == self.cast.off_clock:
-            offset_ms = self._random.choice((-DAY_MS, DAY_MS, -1_500, 1_500))
-        parts = NodeParts(
+    def _create_nodes(self) -> list[Node]:
+        nodes: list[Node] = []
+        for member in self.replica_set.members:
+            replica = ReplicaId(member.replica)
+            faulty = self.cast.faulty.get(replica)
+            if faulty is not None:
+                text = ", ".join((faulty.part.value, *faulty.habits, faulty.loss, str(faulty.offset_ms)))
+                self.trace.add_note(0, f"node {replica}", f"is faulty: {text}")
+            if faulty is not None and faulty.part is Part.TWINS:
+                nodes += self._create_twins(replica)
+            elif faulty is not None and faulty.part is Part.BYZANTINE:
+                nodes.append(self._create_liar(replica, faulty.habits))
+            else:
+                parts = self._create_parts(replica, offset_ms=faulty.offset_ms if faulty else 0)
+                nodes.append(Node(parts, network=self.network, **self._create_services(f"node {replica}")))
+        return nodes
+
+    def _create_parts(self, replica: ReplicaId, *, offset_ms: int = 0, suffix: str = "") -> NodeParts:
+        offset_ms = offset_ms or self._random.randint(-100, 100)
+        return NodeParts(
             replica_id=replica,
             replica_set=self.replica_set,
-            disk=Disk(self._kit.genesis),
+            disk=Disk(self._kit.genesis, f"{replica}{suffix}"),
             create_ledger=self._kit.open,
             create_replica=self._start_replica,
             verify_block=self._verify_block,
@@ -172,30 +171,55 @@ class World:
             tick_us=self.settings.tick_ms * 1_000,
             durations=Durations(),
         )
-        stream = self._draw_stream(f"node {replica}")
-        habits = self.cast.byzantine.get(replica)
-        if habits is None:
-            return Node(
-                parts,
-                schedule=self.schedule,
-                network=self.network,
-                observer=self,
-                trace=self.trace,
-                random=stream,
-            )
-        self.trace.add_note(0, f"node {replica}", f"is Byzantine: {', '.join(habits)}")
-        return ByzantineNode(
-            parts,
+
+    def _create_services(self, stream: str) -> dict[str, Any]:
+        return {
+            "schedule": self.schedule,
+            "observer": self,
+            "trace": self.trace,
+            "random": self._draw_stream(stream),
+        }
+
+    def _create_liar(self, replica: ReplicaId, habits: tuple[str, ...]) -> Node:
+        services = self._create_services(f"node {replica}")
+        forger = Forger(
+            replica,
             signer=self._signers[replica],
             chain_id=self._kit.chain_id,
+            replica_set=self.replica_set,
+            blocks_per_primary=self.replica_settings.blocks_per_primary,
+            random=services["random"],
+        )
+        return ByzantineNode(
+            self._create_parts(replica),
+            forger=forger,
+            kit=self._kit,
             habits=habits,
             plot=self._plot,
-            schedule=self.schedule,
+            # With the way of its proposal and two rounds of votes it is just below the timeout.
+            held_back_us=self.replica_settings.view_timeout_ms * 900
+            - 4 * self.network.placement.delay_us_max,
             network=self.network,
-            observer=self,
-            trace=self.trace,
-            random=stream,
+            **services,
         )
+
+    def _create_twins(self, replica: ReplicaId) -> list[Node]:
+        """Two nodes with one key; `network` has one place for both."""
+        junction = Junction(
+            replica,
+            [ReplicaId(item.replica) for item in self.replica_set.members if item.replica != replica],
+            network=self.network,
+            schedule=self.schedule,
+            random=self._draw_stream(f"junction {replica}"),
+        )
+        return [
+            Node(
+                self._create_parts(replica, suffix=suffix),
+                network=links,
+                **self._create_services(f"node {replica}{suffix}"),
+            )
+            for suffix, links in zip("ab", junction.links, strict=True)
+        ]
 
     def _start_replica(self, replica: ReplicaId, disk: Disk, ledger: SimulatedLedger) -> SimulatedReplica:
         head = disk.blocks[-1]
@@ -285,14 +309,15 @@ class World:
         )
 
     def _plan_forgetting(self) -> None:
-        """One node loses its journal, or its whole disk, or finds an old copy in its place (rule P6)."""
-        node = next((node for node in self.nodes if node.replica_id == self.cast.forgetful), None)
-        if node is None:
-            return
-        random, faulty_us = self._draw_stream("forgetting"), self.settings.faulty_ms * 1_000
-        loss, down_us = random.choice(("journal", "all", "newest")), random.randrange(1_000, 500_000)
-        if loss == "newest" and self.settings.ledger is LedgerKind.CHAIN:
-            loss = "journal"  # A LevelDB folder is not copied here.
+        """Some lose their journal, or their whole disk, or find an old copy in its place (rule P6)."""
+        forgetful = self.cast.select(Part.FORGETFUL)
+        for node in self.nodes:
+            if node.replica_id in forgetful:
+                self._plan_loss(node, forgetful[node.replica_id].loss)
+
+    def _plan_loss(self, node: Node, loss: str) -> None:
+        random, faulty_us = self._draw_stream(f"loss {node.replica_id}"), self.settings.faulty_ms * 1_000
+        down_us = random.randrange(1_000, 500_000)
         at_us = random.randrange(faulty_us)
         copies = [node.disk.copy()]
         self.schedule.after(random.randrange(at_us + 1), lambda: copies.append(node.disk.copy()))
@@ -318,7 +343,7 @@ class World:
     def _check_sizes(self) -> None:
         for node in self.honest:
             if node.is_up:
-                check_bounded(node.replica_id, node.replica, replica_count=len(self.nodes))
+                check_bounded(node.replica_id, node.replica, replica_count=len(self.replica_set.members))
         self.schedule.after(SIZE_CHECK_US, self._check_sizes)
 
     # What nodes report
@@ -366,6 +391,6 @@ class World:
         total = self._counts + self.network.counts + self.faults.counts
         for node in self.nodes:
             total += node.counts
-        if self.cast.off_clock is not None:
-            total["off_clock"] += 1
+        for faulty in self.cast.faulty.values():
+            total[faulty.part.value] += 1
         return dict(sorted(total.items()))
