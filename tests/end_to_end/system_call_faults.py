@@ -25,7 +25,7 @@ def compute_prefix(call: str, fault: str, *, when: int) -> tuple[str, ...]:
     """The command prefix of a program that meets `fault` at the `when`-th `call` of a thread."""
     skip_without_strace()
     # The tracer is the program's grandchild (-D), so that signals for the program reach the program.
-    return ("strace", "-D", "--seccomp-bpf", *_compute_options(call, fault, when))
+    return ("strace", "-D", *_compute_options(call, fault, when))
 
 
 @contextmanager
