@@ -18,6 +18,7 @@ import gc
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -238,9 +239,13 @@ class Node:
 
     def get_readiness(self) -> Readiness:
         """Whether clients may be sent here, and if not, why."""
-        status = self.driver.status
+        status, chain = self.driver.status, self._disks.chain
         reason = find_obstacle(
-            status, connected=len(self.links.connected), quorum=self._disks.chain.replica_set.quorum
+            status,
+            connected=len(self.links.connected),
+            quorum=chain.replica_set.quorum,
+            block_age_ms=time.time_ns() // 1_000_000 - chain.head.header.time_ms,
+            block_age_ms_max=chain.genesis.parameters.expiry_window_ms_max,
         )
         return Readiness(
             is_ready=not reason,

@@ -272,7 +272,8 @@ class Replica:
     def _on_tick(self, event: Tick) -> None:
         now_ms = event.monotonic_ms
         if self._now_ms is None:
-            self._head_since_ms = now_ms
+            # How long all were down is not known here; the ledger knows, and builds an empty block if due.
+            self._head_since_ms = now_ms - self._settings.idle_block_interval_ms
             self._startup.begin(event.wall_ms)
             is_alone = len(self._credentials.replica_set.members) == 1
             if self._startup.is_amnesiac and not self._startup.is_decided and not is_alone:

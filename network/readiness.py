@@ -11,8 +11,14 @@ FAILED_VIEWS_MAX: Final = 3
 """One or two failed views are the protocol at work; so many in a row, and clients had better go elsewhere."""
 
 
-def find_obstacle(status: ReplicaStatus, *, connected: int, quorum: Quorum) -> str:
-    """The first thing that keeps this node from serving; empty when there is none."""
+def find_obstacle(
+    status: ReplicaStatus, *, connected: int, quorum: Quorum, block_age_ms: int, block_age_ms_max: int
+) -> str:
+    """The first thing that keeps this node from serving; empty when there is none.
+
+    `block_age_ms` is how far block time lies behind this node's clock. Beyond `block_age_ms_max`, the
+    ledger's expiry window, whatever is signed now has expired before the next block.
+    """
     if connected < quorum.size - 1:
         return f"{connected} other nodes are connected, {quorum.size - 1} are needed"
     if status.is_starting:
@@ -23,4 +29,6 @@ def find_obstacle(status: ReplicaStatus, *, connected: int, quorum: Quorum) -> s
         return f"catching up: at height {status.height}, and {status.certified_height} is final"
     if status.failed_views >= FAILED_VIEWS_MAX:
         return f"{status.failed_views} views in a row have failed: too few replicas agree"
+    if block_age_ms > block_age_ms_max:
+        return f"block time is {block_age_ms // 1_000} s old: the first block after a pause is on its way"
     return ""

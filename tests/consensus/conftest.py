@@ -125,6 +125,8 @@ class Cluster:
         self.replicas: dict[int, Replica] = {}
         self.oldest: dict[int, bytes | None] = dict.fromkeys(range(count))
         self.builds = 0
+        self.block_times_ms: dict[bytes, int] = {GENESIS_DIGEST: self.now_ms}
+        """By digest; an empty block is refused until the idle interval after its parent."""
         for replica in range(count):
             self.start(replica)
 
@@ -231,10 +233,13 @@ class Cluster:
     def build(self, replica: int, action: Build) -> ProposalBuilt:
         hashes = tuple(self.get_pending(replica))
         proposal = digest = None
-        if hashes or action.may_be_empty:
+        parent_ms = self.block_times_ms[self.get_digest(replica, action.height - 1)]
+        is_due = action.may_be_empty and self.now_ms >= parent_ms + self.settings.idle_block_interval_ms
+        if hashes or is_due:
             self.builds += 1
             proposal = self.make_proposal(replica, action.height, hashes, b"%d" % self.builds)
             digest = compute_digest(proposal)
+            self.block_times_ms[digest] = self.now_ms
         return ProposalBuilt(
             epoch=action.epoch, height=action.height, view=action.view, proposal=proposal, digest=digest
         )

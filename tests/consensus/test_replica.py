@@ -408,6 +408,18 @@ def test_l2_an_idle_network_makes_idle_blocks_and_no_view_change(cluster_of: Cal
     cluster.check_agreement()
 
 
+def test_after_a_pause_of_the_whole_network_block_time_moves_on_at_once(
+    cluster_of: Callable[..., Cluster],
+) -> None:
+    """What is signed before the first block after a pause may have expired by then."""
+    cluster = cluster_of(4)
+    cluster.block_times_ms[cluster.get_digest(0, 0)] -= cluster.settings.idle_block_interval_ms
+    cluster.boot()
+    assert cluster.get_heights() == [1] * 4
+    cluster.run(cluster.settings.idle_block_interval_ms - 1_000, 100)
+    assert cluster.get_heights() == [1] * 4
+
+
 def test_l2_with_a_dead_primary_and_nothing_to_do_nobody_changes_view(cluster: Cluster) -> None:
     cluster.crash(0)
     cluster.run(600_000, 1_000)
