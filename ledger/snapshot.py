@@ -15,6 +15,7 @@ Its lowest block is the *base* of the node that joins: nothing below it is held,
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
@@ -31,11 +32,12 @@ from ledger.block import (
     Header,
     compute_transactions_digest,
 )
+from ledger.epochs import EpochChange, follow_epochs, verify_certified_header
 from ledger.errors import NotHeld, ProofRefused, SnapshotRefused
 from ledger.genesis import Genesis
 from ledger.history_tree import compute_range_root, read_leaves
 from ledger.pacing import Pacer
-from ledger.proofs import verify_certified_block
+from ledger.proofs import EPOCH_CHANGES_MAX
 from ledger.receipt import compute_history_leaf_hash, decode_receipt
 from ledger.state_chunk import SubtreePlan
 from ledger.state_tree import compute_tree_root
@@ -64,6 +66,8 @@ class Manifest(Struct, frozen=True, array_like=True, forbid_unknown_fields=True,
     format_version: Annotated[int, Meta(ge=FORMAT_VERSION, le=FORMAT_VERSION)] = FORMAT_VERSION
     head: CertifiedHeader
     """The block after which the state is as the snapshot has it."""
+    epoch_changes: Annotated[tuple[EpochChange, ...], Meta(max_length=EPOCH_CHANGES_MAX)]
+    """Every change of the replica set since the genesis, that of the head's own block included."""
     base: Annotated[tuple[CertifiedHeader, ...], Meta(max_length=2)]
     """The lowest block of the window and the one after it; none when the window begins with block 1."""
     state_nodes: bytes
@@ -82,12 +86,39 @@ class WindowBlock(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tr
     receipts: tuple[bytes, ...]
 
 
+class Epochs:
+    """The replica sets since the genesis, and which heights each of them certifies."""
+
+    def __init__(self, genesis: Genesis, changes: Sequence[EpochChange]) -> None:
+        """Raises SnapshotRefused when a change does not follow from the set before it."""
+        self.genesis = genesis
+        self._chain_id = genesis.compute_chain_id()
+        try:
+            follow_epochs(genesis.replica_set, changes, self._chain_id)
+        except ProofRefused as error:
+            raise SnapshotRefused("epochs", str(error), "the changes since the genesis") from error
+        self._sets = (genesis.replica_set, *(change.replica_set for change in changes))
+        self._ends = tuple(change.certificate.height for change in changes)
+
+    def verify(self, certified: CertifiedHeader, where: str) -> Header:
+        """The header, when the replica set of its height certified it. Raises SnapshotRefused."""
+        height = certified.certificate.height
+        epoch = bisect_left(self._ends, height)
+        try:
+            return verify_certified_header(
+                certified.header, certified.certificate, self._sets[epoch], self._chain_id, where=where
+            )
+        except ProofRefused as error:
+            raise SnapshotRefused(where, str(error), "a certified header") from error
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedManifest:
     """A manifest that the genesis vouches for; its parts are verified here."""
 
     genesis: Genesis
     manifest: Manifest
+    epochs: Epochs
     header: Header
     base: int
     """The lowest height of the window."""
@@ -139,7 +170,7 @@ class VerifiedManifest:
             receipts = tuple(map(decode_receipt, block.receipts))
         except (EncodingError, TransactionRefused) as error:
             raise SnapshotRefused(where, str(error), "a block with its receipts") from error
-        header = _verify_header(where, self.genesis, CertifiedHeader(block.header, block.certificate))
+        header = self.epochs.verify(CertifiedHeader(block.header, block.certificate), where)
         if header.height != height:
             raise SnapshotRefused(where, f"height {header.height}", str(height))
         digest = compute_transactions_digest([transaction.signed_hash for transaction in transactions])
@@ -185,7 +216,11 @@ def decode_manifest(data: bytes) -> Manifest:
 
 def verify_manifest(manifest: Manifest, genesis: Genesis) -> VerifiedManifest:
     """The manifest, once everything in it follows from the genesis. Raises SnapshotRefused."""
-    header = _verify_header("head", genesis, manifest.head)
+    epochs = Epochs(genesis, manifest.epoch_changes)
+    header = epochs.verify(manifest.head, "head")
+    closes_epoch = header.next_replica_set_digest != header.replica_set_digest
+    if len(manifest.epoch_changes) != header.epoch + closes_epoch:
+        raise SnapshotRefused("epochs", len(manifest.epoch_changes), header.epoch + closes_epoch)
     plan = SubtreePlan(genesis.parameters.state_buckets_log2)
     if len(manifest.state_nodes) != plan.count * DIGEST_BYTES:
         raise SnapshotRefused("state", f"{len(manifest.state_nodes)} bytes", f"{plan.count} hashes")
@@ -200,8 +235,8 @@ def verify_manifest(manifest: Manifest, genesis: Genesis) -> VerifiedManifest:
         raise SnapshotRefused("history", history_root, header.history_root)
     base = 1
     if manifest.base:
-        base = _verify_base(manifest, genesis, header)
-    return VerifiedManifest(genesis=genesis, manifest=manifest, header=header, base=base)
+        base = _verify_base(manifest, epochs, header)
+    return VerifiedManifest(genesis=genesis, manifest=manifest, epochs=epochs, header=header, base=base)
 
 
 def make_manifest(rows: Rows, genesis: Genesis, *, height: int, state_nodes: bytes, pacer: Pacer) -> Manifest:
@@ -221,6 +256,7 @@ def make_manifest(rows: Rows, genesis: Genesis, *, height: int, state_nodes: byt
     edge = (base, base + 1) if base > 1 else ()
     return Manifest(
         head=_get_certified_header(archive, height),
+        epoch_changes=archive.list_epoch_changes(header.epoch + 1),
         base=tuple(_get_certified_header(archive, edge_height) for edge_height in edge),
         state_nodes=state_nodes,
         history_nodes=bytes(history_nodes),
@@ -260,24 +296,14 @@ def read_window_block(archive: Archive, height: int) -> bytes | None:
     return encode(WindowBlock(header, certificate, archive.get_signed_transactions(height), receipts))
 
 
-def _verify_header(where: str, genesis: Genesis, certified: CertifiedHeader) -> Header:
-    try:
-        block = verify_certified_block(
-            genesis.encode(), certified.header, certified.certificate, genesis.compute_chain_id()
-        )
-    except ProofRefused as error:
-        raise SnapshotRefused(where, str(error), "a certified header") from error
-    return block.header
-
-
-def _verify_base(manifest: Manifest, genesis: Genesis, head: Header) -> int:
+def _verify_base(manifest: Manifest, epochs: Epochs, head: Header) -> int:
     """The window's lowest height: too high, and a transaction could come twice; too low costs time only."""
-    headers = [_verify_header("base", genesis, certified) for certified in manifest.base]
+    headers = [epochs.verify(certified, "base") for certified in manifest.base]
     heights = [header.height for header in headers]
     if heights != [heights[0], heights[0] + 1] or not 1 < heights[0] < head.height:
         raise SnapshotRefused("base", f"heights {heights}", f"two neighbours below {head.height}")
     for header in headers:
-        _verify_place("base", header, head, heights[0], genesis)
+        _verify_place("base", header, head, heights[0], epochs.genesis)
     return heights[0]
 
 

@@ -67,9 +67,12 @@ def install_snapshot(
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def read_window_block(snapshot: VerifiedManifest, chunks: ChunkFile, height: int) -> VerifiedBlock:
-    """A block of the window with its receipts verified. Raises SnapshotRefused."""
-    block = snapshot.verify_window_block(height, _read(chunks, ChunkKind.BLOCK, height))
+def verify_block(snapshot: VerifiedManifest, chunks: ChunkFile, height: int, chunk: bytes) -> VerifiedBlock:
+    """A block of the window with its receipts, verified by the history that is here already.
+
+    Raises SnapshotRefused.
+    """
+    block = snapshot.verify_window_block(height, chunk)
     block.verify_receipts(_read_leaves(snapshot, chunks, block.first_leaf, block.header.transaction_count))
     return block
 
@@ -94,8 +97,11 @@ def _list_rows(
             yield from delta.rows
         pacer.pause()
     for height in range(snapshot.base, snapshot.height + 1):
-        yield from _list_block_rows(read_window_block(snapshot, chunks, height))
+        chunk = _read(chunks, ChunkKind.BLOCK, height)
+        yield from _list_block_rows(verify_block(snapshot, chunks, height, chunk))
         pacer.pause()
+    for epoch, change in enumerate(snapshot.manifest.epoch_changes):
+        yield layout.compute_epoch_key(epoch), encode(change)
     yield layout.BASE, snapshot.base.to_bytes(8, "big")
     yield layout.GENESIS, encode(snapshot.genesis)
     yield layout.HEAD, encode_head(snapshot.height, tree.frontier)
