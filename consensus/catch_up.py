@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from consensus.certificates import Certificate
 from consensus.effects import RequestSync
 from consensus.outbox import Outbox
 from consensus.replica_set import Height, ReplicaId
 
+HINT_HEIGHTS_MAX: Final = 64
+"""How far an unproven claim is followed at once: what comes is verified, but a liar could send nothing."""
+
 
 class CatchUp:
     """The highest verified certificate above the head, and the pace of asking for its blocks."""
 
-    __slots__ = ("_after_ms", "_attempts", "_outbox", "_retry_ms", "_sources", "certificate")
+    __slots__ = (
+        "_after_ms",
+        "_attempts",
+        "_follow_after_ms",
+        "_outbox",
+        "_retry_ms",
+        "_sources",
+        "certificate",
+    )
 
     def __init__(self, outbox: Outbox, retry_ms: int) -> None:
         self.certificate: Certificate | None = None
@@ -20,6 +33,7 @@ class CatchUp:
         self._retry_ms = retry_ms
         self._sources: tuple[int, ...] = ()
         self._after_ms = 0
+        self._follow_after_ms = 0
         self._attempts = 0
 
     def is_news(self, certificate: Certificate) -> bool:
@@ -34,8 +48,20 @@ class CatchUp:
         self._sources = tuple(replica for replica in replicas if replica != own) or (source,)
         self._attempts = 0
 
+    def follow(self, height: int, source: ReplicaId, *, head: int, now_ms: int) -> None:
+        """`source` says that it is in a later epoch, which cannot be verified from this one.
+
+        Block sync verifies each block with the set of its own height, so asking costs no trust, only a
+        request.
+        """
+        if self.certificate is None and height > head and now_ms >= self._follow_after_ms:
+            self._follow_after_ms = now_ms + self._retry_ms
+            reachable = min(height, head + HINT_HEIGHTS_MAX)
+            self._outbox.apply(RequestSync(height=Height(reachable), source=source))
+
     def reach(self, height: int) -> None:
         """`height` is durable."""
+        self._follow_after_ms = 0
         if self.certificate is not None and self.certificate.height <= height:
             self.certificate = None
 

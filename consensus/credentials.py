@@ -42,6 +42,8 @@ class Credentials:
 
     chain_id: bytes
     replica: ReplicaId
+    public_key: bytes
+    """Of `signer`; in another epoch the set may name another for this replica, which then cannot vote."""
     replica_set: ReplicaSet
     epoch_base: Height
     """The height below the epoch's first: 0, or the closing block of the previous epoch."""
@@ -55,7 +57,16 @@ class Credentials:
 
     @cached_property
     def is_member(self) -> bool:
-        return self.replica_set.get_public_key(self.replica) is not None
+        return self.replica_set.get_public_key(self.replica) == self.public_key
+
+    @property
+    def is_displaced(self) -> bool:
+        """Whether this epoch names another key for this replica: what mine signs counts for nothing."""
+        return self.is_voter(self.replica) and not self.is_member
+
+    def is_voter(self, replica: int) -> bool:
+        """Whether the replica is in the set; others follow without voting."""
+        return self.replica_set.get_public_key(replica) is not None
 
     def compute_primary(self, height: int, view: int) -> ReplicaId:
         return self.replica_set.compute_primary(height, view, self.blocks_per_primary)

@@ -206,11 +206,22 @@ class Driver:
         self._post(PeerConnected(replica=replica))
 
     def post_chain_synced(
-        self, height: Height, digest: bytes, certificate: Certificate, replica_set: ReplicaSet
+        self,
+        height: Height,
+        digest: bytes,
+        certificate: Certificate,
+        replica_set: ReplicaSet,
+        closing: Certificate | None = None,
     ) -> None:
-        """Block sync has made the blocks up to `height` durable."""
+        """Block sync has made the blocks up to `height` durable; `closing` as in `ChainSynced`."""
         self._post(
-            ChainSynced(height=height, digest=digest, certificate=certificate, replica_set=replica_set)
+            ChainSynced(
+                height=height,
+                digest=digest,
+                certificate=certificate,
+                replica_set=replica_set,
+                closing=closing,
+            )
         )
 
     def _post(self, event: Event) -> None:

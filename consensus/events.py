@@ -75,8 +75,8 @@ class ChainSynced:
     certificate: Certificate
     replica_set: ReplicaSet
     """Of the next height."""
-    epoch_base: Height | None = None
-    """The closing height of the previous epoch where `replica_set` is new; `height` when None."""
+    closing: Certificate | None = None
+    """Of the block that closed the epoch before; `certificate` itself when None and `replica_set` is new."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

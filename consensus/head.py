@@ -19,8 +19,13 @@ class Head:
     digest: bytes
     certificate: Certificate | None
     """None for the genesis block, which needs no votes."""
-    epoch_base: Height = GENESIS_HEIGHT
-    """The height at which the previous epoch closed; 0 in the first epoch."""
+    closing: Certificate | None = None
+    """Of the block that closed the epoch before; None in the first epoch."""
+
+    @property
+    def epoch_base(self) -> Height:
+        """The height at which the epoch before closed; 0 in the first epoch."""
+        return GENESIS_HEIGHT if self.closing is None else Height(self.closing.height)
 
     @property
     def base(self) -> Certificate | None:

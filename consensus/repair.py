@@ -5,7 +5,7 @@ What is missing is computed by pure functions; a pace bounds how often anybody i
 
 from __future__ import annotations
 
-from consensus.certificates import Phase
+from consensus.certificates import Certificate, Phase
 from consensus.credentials import Credentials
 from consensus.head import Head
 from consensus.messages import (
@@ -68,10 +68,10 @@ class Repair:
         heard_ms = self._statuses.get_last(replica)
         return heard_ms is not None and now_ms - heard_ms <= self._live_ms
 
-    def notify(self, sender: ReplicaId, head: Head, now_ms: int) -> None:
-        """Tell who speaks of a past height that it is final."""
-        if head.certificate is not None and self._notices.take(sender, now_ms):
-            self._outbox.send(sender, CommittedNotice(head.certificate))
+    def notify(self, sender: ReplicaId, certificate: Certificate | None, now_ms: int) -> None:
+        """Tell who speaks of what is past that it is final."""
+        if certificate is not None and self._notices.take(sender, now_ms):
+            self._outbox.send(sender, CommittedNotice(certificate))
 
     def serve(self, sender: ReplicaId, proposal: Proposal | None, now_ms: int) -> None:
         if proposal is not None and self._responses.take(sender, now_ms):
@@ -89,7 +89,8 @@ class Repair:
     ) -> None:
         """Send what the sender of a verified STATUS misses; to a starting one what I remember of it."""
         to = ReplicaId(status.replica)
-        if status.session:
+        is_comrade = status.epoch == credentials.epoch and credentials.is_voter(to)
+        if status.session and is_comrade and credentials.is_member:
             recollection = compute_recollection(
                 credentials, replica=to, session=status.session, head=head, views=views, log=log
             )
@@ -147,10 +148,18 @@ def compute_recollection(
 def select_answers(
     status: Status, *, credentials: Credentials, head: Head, views: Views, log: VoteLog, guard: VoteGuard
 ) -> tuple[Message, ...]:
-    """What the sender of `status` misses and I have: a final block, else proofs of views and my votes."""
-    if status.height < head.height or status.epoch < credentials.epoch:
+    """What the sender of `status` misses and I have: a final block, else proofs of views and my votes.
+
+    One in an earlier epoch could not verify what was certified since; it is told what closed that epoch. One
+    that does not vote needs final blocks only.
+    """
+    if status.epoch < credentials.epoch:
+        return () if head.closing is None else (CommittedNotice(head.closing),)
+    if status.height < head.height:
         return () if head.certificate is None else (CommittedNotice(head.certificate),)
     if status.height > head.height or status.epoch > credentials.epoch:
+        return ()
+    if not credentials.is_voter(status.replica):
         return ()
     if status.is_active and status.view == views.view:
         return (

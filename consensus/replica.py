@@ -82,6 +82,7 @@ class Replica:
         settings: ReplicaSettings,
         chain_id: bytes,
         replica_id: ReplicaId,
+        public_key: bytes,
         signer: Signer,
         verify: Verify,
         replica_set: ReplicaSet,
@@ -95,6 +96,7 @@ class Replica:
         self._credentials = Credentials(
             chain_id=chain_id,
             replica=replica_id,
+            public_key=public_key,
             replica_set=replica_set,
             epoch_base=head.epoch_base,
             blocks_per_primary=settings.blocks_per_primary,
@@ -142,9 +144,10 @@ class Replica:
     def status(self) -> ReplicaStatus:
         height = self._head.height
         certified = self._catch_up.certificate
+        is_member = self._credentials.is_member
         is_silent = self._startup.is_decided and not self._startup.may_vote(height)
         reason = self._startup.reason if is_silent else ""
-        if not self._credentials.is_member:
+        if not is_member:
             is_silent, reason = True, f"not a member of epoch {self._credentials.epoch}"
         return ReplicaStatus(
             epoch=Epoch(self._credentials.epoch),
@@ -153,7 +156,8 @@ class Replica:
             view=self._views.view,
             asked_view=self._views.asked,
             primary=self._get_primary(),
-            is_starting=not self._startup.is_decided,
+            is_member=is_member,
+            is_starting=is_member and not self._startup.is_decided,
             is_silent=is_silent,
             silent_reason=reason,
             is_in_view_change=not self._views.is_active,
@@ -183,7 +187,7 @@ class Replica:
                 self._build_after_ms = 0
                 self._patience.set_oldest(event.oldest)
             case PeerConnected():
-                if self._now_ms is not None:
+                if self._now_ms is not None and not self._credentials.is_displaced:
                     self._outbox.send(event.replica, self._compute_status())
             case _:
                 assert_never(event)
@@ -271,11 +275,11 @@ class Replica:
 
     def _on_tick(self, event: Tick) -> None:
         now_ms = event.monotonic_ms
+        is_alone = self._credentials.is_member and len(self._credentials.replica_set.members) == 1
         if self._now_ms is None:
             # How long all were down is not known here; the ledger knows, and builds an empty block if due.
             self._head_since_ms = now_ms - self._settings.idle_block_interval_ms
             self._startup.begin(event.wall_ms)
-            is_alone = len(self._credentials.replica_set.members) == 1
             if self._startup.is_amnesiac and not self._startup.is_decided and not is_alone:
                 # From now on the journal exists: it must say that it is not the whole story.
                 self._outbox.persist(SilenceRecord(0))
@@ -284,7 +288,7 @@ class Replica:
         if now_ms >= self._status_after_ms:
             self._status_after_ms = now_ms + self._settings.status_interval_ms
             self._budgets.clear()
-            if len(self._credentials.replica_set.members) > 1:
+            if not is_alone and not self._credentials.is_displaced:
                 self._outbox.broadcast(self._compute_status())
         self._run_timer(now_ms)
         self._rejoin(now_ms)
@@ -295,6 +299,8 @@ class Replica:
             return
         self._patience.run(now_ms)
         if self._patience.is_exhausted(now_ms):
+            if not self._credentials.is_member:
+                self._patience.stop()  # One that does not vote can only forward its oldest once more.
             self._ask_for_view(View(self._views.highest + 1), now_ms)
         elif self._views.is_active and self._patience.oldest and self._patience.take_half(now_ms):
             primary = self._get_primary()
@@ -357,6 +363,8 @@ class Replica:
 
     def _on_view_change(self, sender: ReplicaId, message: ViewChange, now_ms: int) -> None:
         _check_sender(sender, message.replica)
+        if not self._is_of_epoch(sender, message.epoch, now_ms):
+            return
         if not self._views.changes.is_newer(message) or not self._take_budget(sender):
             return
         self._credentials.verify_view_change(message)
@@ -370,9 +378,9 @@ class Replica:
             self._ask_for_view(joinable, now_ms)
         self._try_begin_view()
 
-    def _on_new_view(self, sender: ReplicaId, message: NewView) -> None:
+    def _on_new_view(self, sender: ReplicaId, message: NewView, now_ms: int) -> None:
         """The one message that others may pass on: it proves itself, whoever brings it."""
-        if message.epoch != self._credentials.epoch or not self._views.is_news(message):
+        if not self._is_of_epoch(sender, message.epoch, now_ms) or not self._views.is_news(message):
             return
         if not self._take_budget(sender):
             return
@@ -389,11 +397,10 @@ class Replica:
     # Messages.
 
     def _on_message(self, sender: ReplicaId, message: Message) -> None:
+        """From a member; and what proves itself or asks for what does, from anybody that has a link."""
         assert self._now_ms is not None
-        if (
-            self._credentials.replica_set.get_public_key(sender) is None
-            or sender == self._credentials.replica
-        ):
+        is_for_all = isinstance(message, Status | CommittedNotice)
+        if sender == self._credentials.replica or not (is_for_all or self._credentials.is_voter(sender)):
             return
         try:
             self._dispatch(sender, message, self._now_ms)
@@ -409,7 +416,7 @@ class Replica:
             case ViewChange():
                 self._on_view_change(sender, message, now_ms)
             case NewView():
-                self._on_new_view(sender, message)
+                self._on_new_view(sender, message, now_ms)
             case Status():
                 self._on_status(sender, message, now_ms)
             case Recollection():
@@ -449,11 +456,18 @@ class Replica:
 
     def _is_wanted(self, sender: ReplicaId, message: PrePrepare | Vote, now_ms: int) -> bool:
         """Inside the window; who is behind is told what is final (at a pace), the rest is dropped."""
-        if message.height <= self._head.height:
-            self._repair.notify(sender, self._head, now_ms)
+        if not self._is_of_epoch(sender, message.epoch, now_ms):
             return False
-        is_epoch = message.epoch == self._credentials.epoch
-        return is_epoch and self._log.accepts(message.height, message.view)
+        if message.height <= self._head.height:
+            self._repair.notify(sender, self._head.certificate, now_ms)
+            return False
+        return self._log.accepts(message.height, message.view)
+
+    def _is_of_epoch(self, sender: ReplicaId, epoch: int, now_ms: int) -> bool:
+        """Votes and views belong to one epoch (rule E4); who is in an earlier one is told what closed it."""
+        if epoch < self._credentials.epoch:
+            self._repair.notify(sender, self._head.closing, now_ms)
+        return epoch == self._credentials.epoch
 
     def _report(self, found: Contradiction | None) -> None:
         if found is not None:
@@ -463,7 +477,12 @@ class Replica:
         _check_sender(sender, message.replica)
         if not self._repair.hear(sender, now_ms):
             return
-        self._credentials.verify_status(message)
+        if message.epoch > self._credentials.epoch:
+            self._catch_up.follow(message.height, sender, head=self._head.height, now_ms=now_ms)
+            return
+        # In another epoch the sender may have another key; all that such a one is told proves itself.
+        if message.epoch == self._credentials.epoch and self._credentials.is_voter(sender):
+            self._credentials.verify_status(message)
         self._repair.answer(
             message,
             credentials=self._credentials,
@@ -498,8 +517,10 @@ class Replica:
             self._move_window()
 
     def _on_proposal_request(self, sender: ReplicaId, message: ProposalRequest, now_ms: int) -> None:
+        if not self._is_of_epoch(sender, message.epoch, now_ms):
+            return
         if message.height <= self._head.height:
-            self._repair.notify(sender, self._head, now_ms)
+            self._repair.notify(sender, self._head.certificate, now_ms)
         elif message.height == self._agreement.height:
             self._repair.serve(sender, self._agreement.get_proposal(message.digest), now_ms)
 
@@ -516,7 +537,11 @@ class Replica:
 
     def _learn(self, certificate: Certificate, sender: ReplicaId) -> None:
         """A certificate from anybody, of any view: it makes a block final, and may prove a view."""
-        if certificate.epoch != self._credentials.epoch or certificate.height < self._head.height:
+        if certificate.epoch > self._credentials.epoch:
+            now_ms = self._now_ms or 0
+            self._catch_up.follow(certificate.height, sender, head=self._head.height, now_ms=now_ms)
+            return
+        if certificate.epoch < self._credentials.epoch or certificate.height < self._head.height:
             return
         if certificate.height == self._head.height:
             if certificate.view > self._views.view or certificate.digest != self._head.digest:
@@ -562,8 +587,8 @@ class Replica:
         if committed is None or event.height != committed.height or event.digest != committed.digest:
             return
         self._patience.note_commit(is_empty=self._agreement.is_committing_empty)
-        epoch_base = self._head.epoch_base if event.replica_set is None else event.height
-        head = Head(height=event.height, digest=event.digest, certificate=committed, epoch_base=epoch_base)
+        closing = self._head.closing if event.replica_set is None else committed
+        head = Head(height=event.height, digest=event.digest, certificate=committed, closing=closing)
         self._move_head(head, event.replica_set)
 
     def _on_chain_synced(self, event: ChainSynced) -> None:
@@ -571,12 +596,11 @@ class Replica:
             return
         self._patience.note_commit(is_empty=False)
         is_new_epoch = event.replica_set.epoch != self._credentials.epoch
-        new_base = event.height if event.epoch_base is None else event.epoch_base
         head = Head(
             height=event.height,
             digest=event.digest,
             certificate=event.certificate,
-            epoch_base=new_base if is_new_epoch else self._head.epoch_base,
+            closing=(event.closing or event.certificate) if is_new_epoch else self._head.closing,
         )
         self._move_head(head, event.replica_set if is_new_epoch else None)
 
@@ -591,6 +615,7 @@ class Replica:
             self._views = Views(self._credentials, self._outbox)
             self._log = VoteLog()
             self._catch_up = CatchUp(self._outbox, self._settings.sync_retry_ms)
+            self._startup.open_epoch()
         self._guard.forget_through(head.height)
         self._agreement.close()
         self._agreement = self._open_height()

@@ -22,6 +22,8 @@ class ReplicaStatus:
     """The view asked for; above `view` during a view change."""
     primary: ReplicaId
     """Of the next height in `view`."""
+    is_member: bool
+    """I am in the replica set with the key that I have; others follow without voting."""
     is_starting: bool
     """Too few others have been heard to know whether I may vote."""
     is_silent: bool

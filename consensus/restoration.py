@@ -34,7 +34,7 @@ class Memory:
     """The journal, read for the height after the head."""
 
     votes: tuple[Vote, ...]
-    """All of mine above the head."""
+    """All of mine above the head, in the head's epoch."""
     proposals: tuple[ProposalRecord, ...]
     prepared: PreparedCertificate | None
     view_change: ViewChange | None
@@ -48,7 +48,9 @@ def read_journal(records: Sequence[JournalRecord], *, epoch: int, height: int) -
     prepared = [
         record.certificate
         for record in records
-        if isinstance(record, PreparedRecord) and record.certificate.height == height + 1
+        if isinstance(record, PreparedRecord)
+        and record.certificate.height == height + 1
+        and record.certificate.epoch == epoch
     ]
     view_changes = [r.view_change for r in records if isinstance(r, ViewChangeRecord)]
     new_views = [r.new_view for r in records if isinstance(r, NewViewRecord)]
@@ -56,7 +58,11 @@ def read_journal(records: Sequence[JournalRecord], *, epoch: int, height: int) -
     # The last one counts, over or not: an earlier one that is still in the file was decided upon since.
     is_silent = bool(silences) and not 0 < silences[-1] <= height
     return Memory(
-        votes=tuple(r.vote for r in records if isinstance(r, VoteRecord) and r.vote.height > height),
+        votes=tuple(
+            record.vote
+            for record in records
+            if isinstance(record, VoteRecord) and record.vote.height > height and record.vote.epoch == epoch
+        ),
         proposals=tuple(r for r in records if isinstance(r, ProposalRecord) and r.height == height + 1),
         prepared=max(prepared, key=lambda certificate: certificate.view, default=None),
         view_change=next((v for v in reversed(view_changes) if v.epoch == epoch), None),

@@ -63,6 +63,12 @@ class Startup:
         if not self._is_decided:
             self.session = max(1, wall_ms)
 
+    def open_epoch(self) -> None:
+        """What was heard in the epoch before says nothing of this one: whoever has not decided asks again."""
+        if not self._is_decided and self.session:
+            self.session += 1
+            self._heard.clear()
+
     def add(self, recollection: Recollection) -> bool:
         """Keep what one replica remembers of me; False for an answer to an earlier start."""
         if self._is_decided or recollection.session != self.session:
@@ -75,6 +81,8 @@ class Startup:
         others_needed = credentials.replica_set.quorum.size - 1
         if self._is_decided or self.session == 0 or len(self._heard) < others_needed:
             return False
+        if not credentials.is_member:
+            return False  # Whoever does not vote need not know; it is asked when a set makes me a member.
         # Alone, nobody else can have seen a vote; what counted is durable in the ledger.
         amnesia = "the journal is missing" if self._is_amnesiac and others_needed else ""
         known_height = height
@@ -88,8 +96,10 @@ class Startup:
             if view_change is not None and view_change.view > newest and _is_mine(credentials, view_change):
                 amnesia = amnesia or f"the journal lacks a VIEW-CHANGE to view {view_change.view}"
                 self.forgotten = view_change
-            if recollection.certificate is not None:
-                known_height = max(known_height, recollection.certificate.height)
+            certificate = recollection.certificate
+            # One of the epoch before is not above its last block, and was not verified.
+            if certificate is not None and certificate.epoch == credentials.epoch:
+                known_height = max(known_height, certificate.height)
         self._is_decided, self.session = True, 0
         if amnesia:
             self.silent_until = known_height + 2

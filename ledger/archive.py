@@ -42,6 +42,12 @@ class Archive:
         row = self.rows.get(layout.compute_epoch_key(epoch))
         return None if row is None else decode_as(EpochChange, row, size_max=layout.ROW_BYTES_MAX)
 
+    def find_next_replica_set(self, height: int) -> ReplicaSet | None:
+        """The set that took over above `height`, None when the same one went on."""
+        header = self.get_header(height)
+        change = None if header is None else self.get_epoch_change(header.epoch)
+        return change.replica_set if change is not None and change.certificate.height == height else None
+
     def read_epoch(self, replica_set: ReplicaSet) -> CurrentEpoch:
         """The epoch that `replica_set` orders. Raises StoreFailed when the change that began it is gone."""
         if replica_set.epoch == 0:

@@ -20,6 +20,7 @@ from consensus.replica_set import Height, ReplicaId, ReplicaSet
 from crypto.encoding import EncodingError, decode_as, encode
 from ledger.block_rules import BlockHead
 from ledger.block_sync import SYNC_BLOCK_BYTES_MAX, SyncBlock
+from ledger.epochs import CurrentEpoch
 from ledger.errors import BlockRefused
 from network.link_ports import LinkRequests
 from network.requests import BadRequest, RequestFailed, RequestKind
@@ -48,7 +49,7 @@ class SyncedChain(Protocol):
     def head(self) -> BlockHead: ...
 
     @property
-    def replica_set(self) -> ReplicaSet: ...
+    def epoch(self) -> CurrentEpoch: ...
 
 
 ServeBlocks = Callable[[int, int, int], list[SyncBlock]]
@@ -59,7 +60,9 @@ ApplyBlock = Callable[[SyncBlock], Awaitable[bool]]
 
 Raises BlockRefused for the peer's fault; anything else must stop the node."""
 
-OnSynced = Callable[[Height, bytes, Certificate, ReplicaSet], None]
+OnSynced = Callable[[Height, bytes, Certificate, ReplicaSet, Certificate | None], None]
+"""Height, digest and certificate of the head; the next height's set, and the certificate that closed the
+epoch before it."""
 
 
 @dataclass(slots=True)
@@ -183,7 +186,8 @@ class BlockSync:
         head = self._chain.head
         if head.height == height_before or head.certificate is None:
             return False
-        self._on_synced(Height(head.height), head.digest, head.certificate, self._chain.replica_set)
+        epoch = self._chain.epoch
+        self._on_synced(Height(head.height), head.digest, head.certificate, epoch.replica_set, epoch.closing)
         return True
 
     def _order_peers(self) -> Iterator[ReplicaId]:

@@ -156,7 +156,7 @@ class LedgerApplication:
             replica_set = self._chain.replica_set
             if certificate.height <= self._chain.head.height:
                 self._check_same(certificate)
-                return None
+                return self._chain.archive.find_next_replica_set(certificate.height)
             try:
                 pending = self._chain.begin_commit(certificate.digest, certificate)
             except NotHeld:

@@ -23,7 +23,7 @@ def find_obstacle(
         return f"{connected} other nodes are connected, {quorum.size - 1} are needed"
     if status.is_starting:
         return "too few others have answered yet to know whether this replica may vote"
-    if status.is_silent:
+    if status.is_silent and status.is_member:
         return status.silent_reason
     if status.certified_height > status.height:
         return f"catching up: at height {status.height}, and {status.certified_height} is final"

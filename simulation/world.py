@@ -121,11 +121,13 @@ class World:
     def _create_members(self, count: int) -> None:
         """Ids are not indexes: in half of the runs they have gaps."""
         step = self._random.choice((1, 7))
+        self._keys: dict[ReplicaId, bytes] = {}
         self._signers: dict[ReplicaId, Signer] = {}
         members = []
         for index in range(count):
             replica = ReplicaId(index * step)
             public_key, self._signers[replica] = create_key(self.seed, replica, self.settings.signatures)
+            self._keys[replica] = public_key
             members.append(Member(replica, public_key, replica.to_bytes(16, "big")))
         self.replica_set = ReplicaSet(0, tuple(members))
 
@@ -227,6 +229,7 @@ class World:
             settings=self.replica_settings,
             chain_id=self._kit.chain_id,
             replica_id=replica,
+            public_key=self._keys[replica],
             signer=self._signers[replica],
             verify=self._verify,
             replica_set=self.replica_set,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import pytest
@@ -99,12 +99,17 @@ class Disk:
 class Cluster:
     """Replicas 0 to n − 1, their disks, and a network whose rules the test sets."""
 
-    def __init__(self, count: int = 4, *, is_real: bool = False, **settings: int) -> None:
+    def __init__(
+        self, count: int = 4, *, is_real: bool = False, members: int | None = None, **settings: int
+    ) -> None:
+        """`members`, all unless told, vote in the first epoch; the others follow."""
         self.settings = ReplicaSettings(**{"blocks_per_primary": 1_000_000, **settings})
         self.count = count
         self.keys = Keys(count, is_real=is_real)
-        members = tuple(Member(r, self.keys.public[r], bytes([r]) * 16) for r in range(count))
-        self.replica_set = ReplicaSet(0, members)
+        self.sets = {0: self.make_set(0, range(count if members is None else members))}
+        """Replica sets by the height that they take over above; a test adds those to come."""
+        self.key_of = {replica: replica for replica in range(count)}
+        """Whose key each uses: its own until a test gives it another's."""
         self.disks = {replica: Disk() for replica in range(count)}
         self.now_ms = 1_000
         self.queue: deque[tuple[int, int, bytes]] = deque()
@@ -130,6 +135,26 @@ class Cluster:
         for replica in range(count):
             self.start(replica)
 
+    @property
+    def replica_set(self) -> ReplicaSet:
+        """Of the first epoch."""
+        return self.sets[0]
+
+    def make_set(self, epoch: int, replicas: Iterable[int], **keys: bytes) -> ReplicaSet:
+        """Members with their own keys, or with those given as `key_1=…`."""
+        members = (Member(r, keys.get(f"key_{r}", self.keys.public[r]), bytes([r]) * 16) for r in replicas)
+        return ReplicaSet(epoch, tuple(members))
+
+    def get_set(self, height: int) -> ReplicaSet:
+        """Who certifies `height`."""
+        return self.sets[max(base for base in self.sets if base < height)]
+
+    def get_closing(self, replica: int) -> Certificate | None:
+        """What closed the epoch before the one that this replica is in."""
+        chain = self.disks[replica].chain
+        base = max(base for base in self.sets if base <= len(chain))
+        return chain[base - 1][1] if base else None
+
     # Life and death.
 
     def start(self, replica: int) -> None:
@@ -140,10 +165,16 @@ class Cluster:
             settings=self.settings,
             chain_id=CHAIN_ID,
             replica_id=ReplicaId(replica),
-            signer=self.keys.get_signer(replica),
+            public_key=self.keys.public[self.key_of[replica]],
+            signer=self.keys.get_signer(self.key_of[replica]),
             verify=self.keys.verify,
-            replica_set=self.replica_set,
-            head=Head(height=Height(disk.height), digest=digest, certificate=certificate),
+            replica_set=self.get_set(disk.height + 1),
+            head=Head(
+                height=Height(disk.height),
+                digest=digest,
+                certificate=certificate,
+                closing=self.get_closing(replica),
+            ),
             compute_digest=compute_digest,
             journal=tuple(decode_record(data) for data in disk.journal),
             journal_missing=disk.is_journal_missing,
@@ -208,14 +239,21 @@ class Cluster:
             case CommitBlock():
                 assert action.certificate.height == disk.height + 1
                 disk.chain.append((action.proposal, action.certificate))
-                self.step(replica, BlockDurable(height=Height(disk.height), digest=action.digest))
+                self.step(
+                    replica,
+                    BlockDurable(
+                        height=Height(disk.height),
+                        digest=action.digest,
+                        replica_set=self.sets.get(disk.height),
+                    ),
+                )
                 self.tell_pending(replica)
             case TruncateJournal():
                 records: list[JournalRecord] = [decode_record(data) for data in disk.journal]
                 disk.journal = [encode_record(r) for r in select_needed(records, action.height)]
             case RequestSync():
                 self.synced.append((replica, action.height))
-                self.sync(replica, action.source)
+                self.sync(replica, action.source, action.height)
             case ForwardOldest():
                 self.forwarded.append((replica, action.primary))
             case ReportEvidence():
@@ -248,8 +286,8 @@ class Cluster:
         parent = self.get_digest(proposer, height - 1)
         return Proposal(b"block %d by %d on %s %s" % (height, proposer, parent.hex().encode(), salt), hashes)
 
-    def sync(self, replica: int, source: int) -> None:
-        """Take what `source` has, when it is up and reachable."""
+    def sync(self, replica: int, source: int, height: int) -> None:
+        """Take what `source` has up to `height`, when it is up and reachable."""
         own, other = self.disks[replica].chain, self.disks[source].chain
         blocked = source in self.down or any(
             drop(source, replica, decode_message(b"\x92\x01\x94\x07\x00\x00\xc4\x20" + bytes(32)))
@@ -257,14 +295,15 @@ class Cluster:
         )
         if blocked or len(other) <= len(own):
             return
-        own += other[len(own) :]
+        own += other[len(own) : height]
         self.step(
             replica,
             ChainSynced(
                 height=Height(len(own)),
                 digest=own[-1][1].digest,
                 certificate=own[-1][1],
-                replica_set=self.replica_set,
+                replica_set=self.get_set(len(own) + 1),
+                closing=self.get_closing(replica),
             ),
         )
         self.tell_pending(replica)

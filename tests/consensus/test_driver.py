@@ -82,6 +82,7 @@ class ScriptedReplica:
             view=View(0),
             asked_view=View(0),
             primary=PEER,
+            is_member=True,
             is_starting=False,
             is_silent=self.is_silent,
             silent_reason="",

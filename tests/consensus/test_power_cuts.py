@@ -120,6 +120,7 @@ class Node:
             settings=SETTINGS,
             chain_id=CHAIN_ID,
             replica_id=ReplicaId(number),
+            public_key=KEYS[number].public_key,
             signer=KEYS[number].sign,
             verify=verify_signature,
             replica_set=REPLICA_SET,

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from consensus.certificates import Certificate, VoteSignature
-from consensus.replica_set import ReplicaId
+from consensus.replica_set import Member, ReplicaId, ReplicaSet
 from crypto.encoding import encode
 from ledger.block_sync import SyncBlock
+from ledger.epochs import CurrentEpoch
 from ledger.errors import BlockRefused
 from network.block_sync import BlocksRequest, BlockSync
 from network.requests import BadRequest, RequestFailed, RequestKind
@@ -29,12 +30,17 @@ def make_block(height: int) -> SyncBlock:
     return SyncBlock(header=b"header", certificate=certificate, transactions=(b"t" * 100,))
 
 
+FOUNDERS = CurrentEpoch(
+    replica_set=ReplicaSet(0, (Member(0, bytes(32), bytes(16)),)), base_height=0, closing=None
+)
+
+
 @dataclass
 class FakeChain:
     """A ledger that takes blocks in order, with the one header that it knows."""
 
     height: int = 0
-    replica_set: Any = None
+    epoch: Any = FOUNDERS
     error: BaseException | None = None
 
     @property
@@ -105,7 +111,7 @@ def make_world(answers: dict[int, Answer], chain: FakeChain | None = None) -> Wo
         chain=chain,
         apply=chain.apply,
         serve=chain.serve,
-        on_synced=lambda height, digest, certificate, replica_set: synced.append(height),
+        on_synced=lambda height, *_: synced.append(height),
         on_failure=failures.append,
         settings=SETTINGS,
     )
