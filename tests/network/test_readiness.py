@@ -19,6 +19,7 @@ READY = ReplicaStatus(
     view=View(0),
     asked_view=View(0),
     primary=ReplicaId(0),
+    is_member=True,
     is_starting=False,
     is_silent=False,
     silent_reason="",
