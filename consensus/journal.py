@@ -27,7 +27,7 @@ import os
 import secrets
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -295,6 +295,12 @@ def _describe(entries: Sequence[Entry], offset: int, size: int) -> _Frame:
         height_max=max(entry.height for entry in entries),
         standing=frozenset(entry.standing for entry in entries if entry.standing),
     )
+
+
+def encode_segment(frames: Iterable[Sequence[Entry]], mark: bytes) -> bytes:
+    """A segment file with one frame for each of `frames`; its mark is 8 bytes."""
+    header = _encode_header(mark, is_missing=False)
+    return b"".join((header, *(_encode_frame(mark, entries) for entries in frames)))
 
 
 def _encode_header(mark: bytes, *, is_missing: bool) -> bytes:

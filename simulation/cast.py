@@ -29,8 +29,9 @@ HABITS: Final = (
     "two_views",
 )
 """What a Byzantine replica may do; each draws one to three."""
-LOSSES: Final = ("journal", "all", "newest")
-"""What a forgetful replica loses: its journal, its whole disk, or what was written since an old copy."""
+LOSSES: Final = ("journal", "all", "newest", "flip_journal", "flip_block")
+"""What a forgetful replica loses: its journal, its whole disk, what was written since an old copy, or what
+one flipped bit in its journal or in a block makes unreadable."""
 CLOCK_OFFSETS_MS: Final = (-DAY_MS, DAY_MS, -1_500, 1_500)
 
 

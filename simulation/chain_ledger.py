@@ -54,7 +54,7 @@ class ChainKit:
         self._directory = Path(tempfile.mkdtemp(prefix="chartchain-simulation-"))
         self._key = SigningKey(sha256(f"simulated institution {seed}".encode()).digest())
         self._institution = bytes(16)
-        self.losses = ("journal", "all")  # A LevelDB folder is not copied here.
+        self.losses = ("journal", "all", "flip_journal")  # A LevelDB folder is not copied here.
         self.clock_jumps_ms = (300, 1_500, 20_000)
         self._genesis = Genesis(
             network="simulation",

@@ -1,17 +1,33 @@
 """One node's disk: what survives a crash, and what a crash may do to what was not yet synced.
 
-A journal append is one frame: after a crash it is there whole or, torn, not at all (`consensus.journal`
-proves that on real files). A block is one synced write batch: likewise.
+A journal append is one frame: after a crash it is there whole or, torn, not at all. A block is one synced
+write batch: likewise. What is torn or damaged is put into the form of the daemon's journal file and read by
+the daemon's own code. A damaged block is found by its digest, as the store finds it by its checksum.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
+from typing import Final
 
 from consensus.certificates import Certificate
-from consensus.journal_records import JournalRecord, decode_record, encode_record, select_needed
+from consensus.journal import JournalCorrupt
+from consensus.journal_entries import decode_entries
+from consensus.journal_records import (
+    JournalRecord,
+    ProposalRecord,
+    decode_record,
+    encode_record,
+    select_needed,
+)
+from crypto import tags
+from crypto.hashing import compute_digest
+from simulation import journal_file
+
+FATES: Final = ("unsynced_kept", "unsynced_lost", "unsynced_torn")
+"""What may become of an append that was not synced when the power went."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +62,12 @@ class Disk:
         """By height."""
         self.journal_missing = False
         """Whether the journal was lost and the replica has not yet caught up with what it may have signed."""
+        self.failure: str | None = None
+        """`eio` or `enospc` while nothing can be written (rule P7)."""
         self._journal: dict[bytes, JournalRecord] = {}
         self._bodies: dict[bytes, bytes] = {}
         self._unsynced: list[tuple[bytes, JournalRecord]] = []
+        self._unsynced_bodies: dict[bytes, bytes] = {}
 
     def append(self, records: Sequence[JournalRecord], bodies: Sequence[tuple[bytes, bytes]]) -> bytes:
         """Write records, and bodies by their hashes, as one frame; nothing is certain before `sync`.
@@ -56,7 +75,7 @@ class Disk:
         What was written of the records.
         """
         self._unsynced = [(encode_record(record), record) for record in records]
-        self._bodies.update(bodies)
+        self._unsynced_bodies = dict(bodies)
         return b"".join(data for data, _ in self._unsynced)
 
     def sync(self) -> None:
@@ -65,24 +84,61 @@ class Disk:
         for data, record in self._unsynced:
             self._journal.pop(data, None)
             self._journal[data] = record
-        self._unsynced = []
+        self._bodies.update(self._unsynced_bodies)
+        self._forget_unsynced()
 
     def crash(self, random: Random) -> str | None:
-        """Lose what was not synced, or not: nobody knows. What became of it, or None if there was none."""
+        """Lose what was not synced, or not: nobody knows. One of FATES, or None if there was none."""
         if not self._unsynced:
             return None
-        if random.random() < 0.5:
+        fate = random.choice(FATES)
+        if fate == "unsynced_kept":
             self.sync()
-            return "unsynced_kept"
-        self._unsynced = []
-        return "unsynced_lost"
+        elif fate == "unsynced_torn":
+            bodies = self._bodies | self._unsynced_bodies
+            torn = tuple((record, _select_bodies(record, bodies)) for _, record in self._unsynced)
+            self._read(journal_file.tear(random, self._compute_frames(), torn))
+        self._forget_unsynced()
+        return fate
 
     def truncate(self, height: int) -> None:
         """Forget what is not needed any more once `height` is durable."""
-        needed = {id(record) for record in select_needed(tuple(self._journal.values()), height)}
-        self._journal = {data: record for data, record in self._journal.items() if id(record) in needed}
-        if len(self._bodies) > 200:
-            self._bodies.clear()
+        needed = select_needed(tuple(self._journal.values()), height)
+        ids = {id(record) for record in needed}
+        self._journal = {data: record for data, record in self._journal.items() if id(record) in ids}
+        hashes = [
+            item
+            for record in needed
+            if isinstance(record, ProposalRecord)
+            for item in record.transaction_hashes
+        ]
+        self._bodies = {item: self._bodies[item] for item in hashes if item in self._bodies}
+
+    def flip_journal(self, random: Random) -> str:
+        """One bit of the journal is altered: a last frame that is bad is taken for torn; any other stops the
+        node, and its operator moves the journal away."""
+        try:
+            self._read(journal_file.flip_bit(random, self._compute_frames()))
+        except JournalCorrupt:
+            self.lose_journal()
+            return "flip_stopped"
+        return "flip_taken_for_torn"
+
+    def flip_block(self, random: Random) -> None:
+        """One bit of a block is altered."""
+        if len(self.blocks) == 1:
+            return
+        index = random.randrange(1, len(self.blocks))
+        header = bytearray(self.blocks[index].header)
+        header[random.randrange(len(header))] ^= 1 << random.randrange(8)
+        self.blocks[index] = replace(self.blocks[index], header=bytes(header))
+
+    def drop_damaged(self) -> bool:
+        """Whether a block is not what was written; the ledger is then given up, to be fetched anew."""
+        is_damaged = any(compute_digest(tags.HEADER, block.header) != block.digest for block in self.blocks)
+        if is_damaged:
+            del self.blocks[1:]
+        return is_damaged
 
     def lose_journal(self) -> None:
         """The journal's folder is gone; the blocks are not."""
@@ -108,7 +164,7 @@ class Disk:
         self.blocks[:] = copy.blocks
         self._journal = dict(copy.journal)
         self._bodies = dict(copy.bodies)
-        self._unsynced = []
+        self._forget_unsynced()
 
     def holds(self, record: JournalRecord) -> bool:
         """Whether the record is synced."""
@@ -125,3 +181,27 @@ class Disk:
     def get_body(self, signed_hash: bytes) -> bytes | None:
         """A journaled body (rule P1)."""
         return self._bodies.get(signed_hash)
+
+    def _forget_unsynced(self) -> None:
+        self._unsynced = []
+        self._unsynced_bodies = {}
+
+    def _compute_frames(self) -> tuple[journal_file.Frame, ...]:
+        """The synced journal with each record as a frame of its own."""
+        return tuple(((record, _select_bodies(record, self._bodies)),) for record in self._journal.values())
+
+    def _read(self, data: bytes) -> None:
+        """Take the journal for what the daemon finds in this file. Raises JournalCorrupt."""
+        content = decode_entries(journal_file.read(data))
+        self._journal = {encode_record(record): record for record in content.records}
+        self._bodies = {
+            item: body
+            for proposal, bodies in content.proposals
+            for item, body in zip(proposal.transaction_hashes, bodies, strict=True)
+        }
+
+
+def _select_bodies(record: JournalRecord, bodies: dict[bytes, bytes]) -> tuple[bytes, ...]:
+    """Of a proposal, in its order; of another record none."""
+    hashes = record.transaction_hashes if isinstance(record, ProposalRecord) else ()
+    return tuple(bodies[item] for item in hashes if item in bodies)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 from consensus.messages import Message, Vote
@@ -32,6 +33,7 @@ KINDS = (
     "crash_point",
     "pause",
     "clock_jump",
+    "disk_error",
 )
 KIND_CHANCE = 0.35
 INTERCEPTED = ("PrePrepare", "PREPARE", "COMMIT", "COMMIT", "COMMIT", "ViewChange", "NewView", "Status")
@@ -88,6 +90,7 @@ class FaultInjector:
         self._network.mend_all()
         for node in self._nodes:
             node.clock_jump_ms = 0
+            node.disk.failure = None
             node.crash_points.clear()
             self._schedule.after(0, node.restart)
             for peer in node.peers:
@@ -112,6 +115,8 @@ class FaultInjector:
                 return self._narrow
             case "intercept":
                 return self._intercept
+            case "disk_error":
+                return self._fail_disk
             case "clock_jump":
                 return self._jump_clock
             case _:
@@ -143,6 +148,15 @@ class FaultInjector:
 
     def _pause(self) -> None:
         self._draw_node().pause(self._draw_duration_us(1_200))
+
+    def _fail_disk(self) -> None:
+        """A node's disk is full, or refuses: the node stops whenever it has something to write."""
+        node, failure = self._draw_node(), self._random.choice(("eio", "enospc"))
+        duration_us = self._draw_duration_us(1_200)
+        self.counts[failure] += 1
+        self._note(f"the disk of {node.replica_id} answers {failure} for {duration_us // _MS} ms")
+        node.disk.failure = failure
+        self._schedule.after(duration_us, partial(setattr, node.disk, "failure", None))
 
     def _jump_clock(self) -> None:
         """Somebody sets a node's wall clock; time servers have put it right again by the end."""

@@ -63,6 +63,8 @@ class NodeServices(Protocol):
 
     def meets_crash(self, where: str) -> bool: ...
 
+    def meets_disk_failure(self) -> bool: ...
+
     def on_block(self, block: StoredBlock, state_root: bytes) -> None: ...
 
 
@@ -189,6 +191,8 @@ class LedgerWork:
             self._node.later(self._draw(self._durations.commit_us_max), lambda: self._finish_write(job))
 
     def _finish_write(self, job: Callable[[], None]) -> None:
+        if self._node.meets_disk_failure():
+            return
         job()
         self._next_write()
 

@@ -52,6 +52,8 @@ from simulation.trace import Trace
 
 INBOX_MESSAGES_MAX = 2_000
 BATCH_MESSAGES_MAX = 128
+FAILED_US = 150_000
+"""When a node that stopped for its disk is started again."""
 
 
 class Node:
@@ -103,6 +105,9 @@ class Node:
         self._truncate_height: int | None = None
         self._started_us = self._schedule.now_us
         self._incarnation += 1
+        if self.disk.drop_damaged():
+            self.counts["ledger_given_up"] += 1
+            self._note("a block is damaged: the ledger is fetched anew")
         self.ledger = self._parts.create_ledger(self.disk)
         self._observer.on_started(self.replica_id, self.disk, self.ledger.state_root)
         self.replica = self._parts.create_replica(self.replica_id, self.disk, self.ledger)
@@ -171,6 +176,13 @@ class Node:
                     return True
                 self.crash_points[index] = replace(point, countdown=point.countdown - 1)
         return False
+
+    def meets_disk_failure(self) -> bool:
+        """Whether nothing can be written; the node has then stopped, to try again later (rule P7)."""
+        if self.disk.failure is None:
+            return False
+        self.crash(self.disk.failure, FAILED_US)
+        return True
 
     # What comes in
 
@@ -284,6 +296,8 @@ class Node:
             self.later(self._random.randrange(self._parts.durations.sync_us_max), self._on_synced)
 
     def _on_synced(self) -> None:
+        if self.meets_disk_failure():
+            return
         self.disk.sync()
         if self._truncate_height is not None:
             self.disk.truncate(self._truncate_height)

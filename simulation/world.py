@@ -330,14 +330,19 @@ class World:
                 disk.lose_journal()
             elif loss == "all":
                 disk.wipe()
+            elif loss == "flip_block":
+                disk.flip_block(random)
             else:
-                disk.restore(copies[-1])
                 # Others may not have seen what it forgot: one of the f that may do anything.
                 self._unreliable.add(node.replica_id)
+                if loss == "newest":
+                    disk.restore(copies[-1])
+                else:
+                    self._counts[disk.flip_journal(random)] += 1
 
         def forget() -> None:
             if node.is_up:
-                if loss != "journal":
+                if loss not in ("journal", "flip_journal"):
                     self.chain.forget(node.replica_id)
                 node.crash(f"losing_{loss}", down_us, harm)
 
