@@ -25,13 +25,14 @@ check: $(VENV)/.test  ## format, lint, types and the fast tests; under a minute
 	$(RUN)/ruff format --check .
 	$(RUN)/ruff check .
 	$(RUN)/mypy
-	$(RUN)/pytest -n 2 -m 'not slow and not soak'
+	$(RUN)/pytest -n 2 -m 'not slow and not soak' --hypothesis-profile check
 
 test: $(VENV)/.test  ## every test; under five minutes
 	$(RUN)/pytest -n 2 -m 'not soak'
 
 soak: $(VENV)/.test  ## the long runs: every fault on real processes; may take an hour
 	$(RUN)/pytest -m soak --timeout 3600
+	$(RUN)/pytest tests/fuzz -n 2 -m 'not slow' --hypothesis-profile soak --timeout 3600
 
 bench: $(VENV)/.base  ## throughput, latency and memory of four daemons on this machine
 	$(RUN)/chartchain bench run

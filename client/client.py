@@ -272,7 +272,14 @@ class Client:
                 raise AnswerRejected(f"{self.gateway_url}/v1/events: {error}") from error
 
     async def get_openapi(self) -> dict[str, object]:
-        document: dict[str, object] = json.loads(await self._transport.request_bytes("GET", "/openapi.json"))
+        """The gateway's own description of its interface."""
+        data = await self._transport.request_bytes("GET", "/openapi.json")
+        try:
+            document = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise AnswerRejected(f"{self.gateway_url}/openapi.json: no JSON document found") from error
+        if not isinstance(document, dict):
+            raise AnswerRejected(f"{self.gateway_url}/openapi.json: a JSON object expected")
         return document
 
     async def _get(self, path: str, answer: type[ModelT], parameters: Parameters | None = None) -> ModelT:

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.http_exceptions import LineTooLong
 from pydantic import BaseModel, ValidationError
 
 from client.errors import AnswerRejected, Refused, Unreachable
@@ -129,12 +130,15 @@ class Transport:
                 headers={**self._build_headers(), **headers},
                 timeout=no_timeout,
                 allow_redirects=False,
-                max_line_size=EVENT_LINE_BYTES_MAX,
             ) as response:
                 if response.status != 200:
                     raise _read_problem(response.status, await self._read_bounded(response, path))
-                async for line in response.content:
+                while line := await response.content.readline(max_line_length=EVENT_LINE_BYTES_MAX):
                     yield line.decode("utf-8", errors="replace").rstrip("\r\n")
+        except LineTooLong as error:
+            raise AnswerRejected(
+                f"{self.gateway_url}{path}: a line of more than {EVENT_LINE_BYTES_MAX} bytes found"
+            ) from error
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Unreachable(self.gateway_url, str(error) or type(error).__name__) from error
 

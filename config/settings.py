@@ -180,7 +180,7 @@ def _parse(text: str) -> Any:
     """A TOML value where the text is one, otherwise the text itself."""
     try:
         values = tomllib.loads(f"value = {text}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     return values["value"] if len(values) == 1 else text
 

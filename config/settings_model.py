@@ -148,7 +148,15 @@ def _explain(kind: type[Any], error: Any) -> Fault:
             expected = f"at most {error['ctx']['le']}"
         case other:
             expected = _EXPECTED.get(other, error["msg"])
-    return Fault(key=key, found=repr(error["input"])[:80], expected=expected)
+    return Fault(key=key, found=_show(error["input"]), expected=expected)
+
+
+def _show(value: object) -> str:
+    """The beginning of a value as it stands in the file."""
+    try:
+        return repr(value)[:80]
+    except ValueError:  # TOML lets one write integers, in hexadecimal, that Python does not write out.
+        return "an integer of thousands of digits"
 
 
 def _suggest(kind: type[Any], location: list[str]) -> str:

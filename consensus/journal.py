@@ -219,7 +219,7 @@ class Journal:
         entries: list[Entry] = []
         offset = _HEADER.size
         while (payload := _decode_frame(data, offset, self._mark)) is not None:
-            decoded = _entries_decoder.decode(payload)
+            decoded = _decode_entries(path, payload)
             size = _FRAME.size + len(payload)
             self._frames.append(_describe(decoded, offset, size))
             entries += decoded
@@ -341,6 +341,17 @@ def _decode_frame(data: bytes, offset: int, mark: bytes) -> memoryview | None:
     if crc != zlib.crc32(payload, zlib.crc32(data[offset : offset + _MARK_BYTES + 4])):
         return None
     return payload
+
+
+def _decode_entries(path: Path, payload: memoryview) -> tuple[Entry, ...]:
+    """A good frame's entries, one at least: whoever wrote the frame wrote it so."""
+    try:
+        entries = _entries_decoder.decode(payload)
+    except msgspec.MsgspecError as error:
+        raise JournalCorrupt(f"{path}: a frame of no entries found: {error}: update the node") from error
+    if not entries:
+        raise JournalCorrupt(f"{path}: an empty frame found, entries expected: update the node")
+    return entries
 
 
 def _check_torn(path: Path, data: bytes, offset: int, mark: bytes) -> None:

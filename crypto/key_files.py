@@ -11,6 +11,7 @@ import secrets
 import stat
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -44,7 +45,7 @@ def read_key_file(path: Path) -> SigningKey:
     data = read_secret_file(path, size_max=KEY_FILE_BYTES_MAX)
     try:
         private = load_pem_private_key(data, password=None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise KeyFileError(
             f"{path}: no readable PEM key found, an unencrypted PKCS #8 PEM expected"
         ) from error

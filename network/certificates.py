@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -106,7 +107,7 @@ def read_certificate_key(der: bytes) -> PublicKey:
     """
     try:
         key = x509.load_der_x509_certificate(der).public_key()
-    except (ValueError, TypeError, x509.InvalidVersion) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise CertificateError(
             "the peer's certificate cannot be read: a DER X.509 certificate expected"
         ) from error
@@ -121,7 +122,7 @@ def read_certificate_key_pem(pem: bytes) -> PublicKey:
     """The same of a PEM file's bytes, for checking a node's folder before it starts."""
     try:
         der = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise CertificateError("the certificate cannot be read: a PEM X.509 certificate expected") from error
     return read_certificate_key(der)
 
@@ -150,7 +151,7 @@ def _load_authority(authority: KeyPair) -> tuple[x509.Certificate, ec.EllipticCu
     try:
         certificate = x509.load_pem_x509_certificate(authority.certificate_pem)
         key = load_pem_private_key(authority.key_pem, password=None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise CertificateError("the authority's certificate or key cannot be read: PEM expected") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise CertificateError(f"the authority's key: {type(key).__name__} found, ECDSA P-256 expected")

@@ -107,6 +107,28 @@ async def test_endless_answer_is_cut_off(serve: Any, monkeypatch: pytest.MonkeyP
         await client.get_status()
 
 
+EVENT = '{"height":1,"transaction":"%s","number":0,"contract":"evidence","name":"anchored","fields":["%s"]}'
+
+
+async def test_a_long_event_is_read_whole(serve: Any) -> None:
+    client = await serve(answer_with("data: " + EVENT % ("0" * 64, "x" * 200_000) + "\n\n"))
+    (event,) = [event async for event in client.events()]
+    assert event.fields == ("x" * 200_000,)
+
+
+async def test_an_endless_event_is_rejected(serve: Any) -> None:
+    client = await serve(answer_with("data: " + "x" * 300_000))
+    with pytest.raises(AnswerRejected, match="a line of more than"):
+        _ = [event async for event in client.events()]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000, b"[1]"])
+async def test_a_description_out_of_form_is_rejected(serve: Any, body: bytes) -> None:
+    client = await serve(answer_with(body))
+    with pytest.raises(AnswerRejected, match=r"openapi\.json"):
+        await client.get_openapi()
+
+
 async def test_challenge_for_another_audience_is_not_signed(serve: Any) -> None:
     asked = []
 

@@ -80,6 +80,9 @@ REFUSED: dict[str, Case] = {
     "peer twice": ("replica = 1\n", "replica = 2\n", "-", "each once"),
     "peer with an unknown key": ("replica = 1\n", "replica = 1\nprt = 1\n", "peers.0.prt", "port expected"),
     "peer without an id": ("replica = 1\n", "", "peers.0.replica", "a value expected"),
+    "beyond what can be shown": add(
+        "driver", f"peer_bytes_max = 0x{'f' * 5_000}", "peer_bytes_max", "at most"
+    ),
     "not TOML": ("[gateway]", "[gateway", "-", "TOML"),
 }
 
@@ -129,6 +132,7 @@ def test_the_environment_overrides_the_file(network: LocalNetwork) -> None:
         ("CHARTCHAIN_LEDGER__MEMPOOL__TRANSACTION_MAX", "7"),
         ("CHARTCHAIN_LEDGER__MEMPOOL__TRANSACTIONS_MAX", "seven"),
         ("CHARTCHAIN_LEDGER__MEMPOOL__TRANSACTIONS_MAX", "7\nx = 1"),
+        ("CHARTCHAIN_LEDGER__MEMPOOL__TRANSACTIONS_MAX", "[" * 100_000),
         ("CHARTCHAIN_NODE__NAME__FIRST", "x"),
     ],
 )

@@ -225,6 +225,17 @@ def test_a_damaged_header_or_another_format_is_refused_with_advice(directory: Pa
         Journal.open(directory)
 
 
+@pytest.mark.parametrize("payload", [b"\x90", b"\xc0", b"\x91\x01", b"\x91\x93\x01\x00\xc4"])
+def test_a_good_frame_that_holds_no_entries_is_refused(directory: Path, payload: bytes) -> None:
+    segment = get_segment(directory)
+    data = segment.read_bytes()
+    mark, length = data[11:19], len(payload).to_bytes(4, "big")
+    checksum = zlib.crc32(mark + length + payload).to_bytes(4, "big")
+    segment.write_bytes(data + mark + length + checksum + payload)
+    with pytest.raises(JournalCorrupt, match="entries"):
+        Journal.open(directory)
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 @pytest.mark.parametrize("call", ["write", "fdatasync"])
 def test_rule_P7_after_a_disk_error_the_journal_is_dead_and_a_new_start_is_clean(

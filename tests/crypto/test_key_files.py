@@ -42,6 +42,15 @@ def test_what_is_no_key_is_refused(tmp_path: Path, content: bytes) -> None:
         read_key_file(path)
 
 
+def test_a_key_of_an_unknown_kind_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "node.pem"
+    write_key_file(path, generate_signing_key())
+    # One bit of the algorithm's name is another, so it names none.
+    path.write_bytes(path.read_bytes().replace(b"BQYDK2Vw", b"BQYDK3Vw"))
+    with pytest.raises(KeyFileError, match="no readable PEM key"):
+        read_key_file(path)
+
+
 def test_an_absent_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(KeyFileError, match="absent"):
         read_key_file(tmp_path / "absent.pem")

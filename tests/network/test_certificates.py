@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from crypto.signatures import SigningKey
@@ -51,6 +52,15 @@ def test_a_gateway_certificate_serves_for_https_only(authority: KeyPair) -> None
 def test_garbage_is_no_certificate() -> None:
     with pytest.raises(CertificateError):
         read_certificate_key(b"\x30\x82garbage")
+
+
+def test_a_certificate_for_a_key_of_an_unknown_kind_is_refused(authority: KeyPair) -> None:
+    pem = issue_node_certificate(authority, KEY, "a node")
+    der = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
+    ed25519, unknown = bytes.fromhex("300506032b6570"), bytes.fromhex("300506032b6571")
+    assert ed25519 in der
+    with pytest.raises(CertificateError, match="DER"):
+        read_certificate_key(der.replace(ed25519, unknown))
 
 
 def test_every_certificate_names_its_key_and_its_issuers(authority: KeyPair) -> None:

@@ -1,0 +1,131 @@
+"""The parts of a snapshot, as a peer gives them and as they lie in files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from crypto.encoding import EncodingError, decode_as, encode
+from ledger import layout
+from ledger.block import decode_header
+from ledger.chunk_file import ChunkFile, ChunkKind
+from ledger.epochs import EpochChange
+from ledger.errors import SnapshotRefused
+from ledger.genesis import decode_genesis
+from ledger.snapshot import (
+    CertifiedHeader,
+    Epochs,
+    Manifest,
+    VerifiedManifest,
+    WindowBlock,
+    decode_manifest,
+    verify_manifest,
+)
+from ledger.state_chunk import SubtreePlan, decode_state_chunk, encode_state_chunk
+from ledger.state_tree import compute_key_hash
+from tests.fuzz.file_targets import write_file
+from tests.fuzz.mutations import MSGPACK
+from tests.fuzz.target import VECTORS, Target, file_of
+from tests.fuzz.wire_targets import CERTIFICATE, HEADER, TRANSACTIONS
+
+GENESIS: Final = decode_genesis(bytes.fromhex(VECTORS["genesis"]["encoding"]))
+PLAN: Final = SubtreePlan(GENESIS.parameters.state_buckets_log2)
+RECEIPTS: Final = tuple(bytes.fromhex(item["encoding"]) for item in VECTORS["blocks"][0]["receipts"])
+HEAD: Final = CertifiedHeader(HEADER, CERTIFICATE)
+MANIFEST: Final = Manifest(
+    head=HEAD, epoch_changes=(), base=(), state_nodes=bytes(32 * PLAN.count), history_nodes=bytes(32)
+)
+VERIFIED: Final = VerifiedManifest(
+    genesis=GENESIS, manifest=MANIFEST, epochs=Epochs(GENESIS, ()), header=decode_header(HEADER), base=1
+)
+
+
+def read_manifest(data: bytes) -> Manifest:
+    """What decodes is verified too: the vectors hold no whole snapshot, so it must be refused."""
+    manifest = decode_manifest(data)
+    with pytest.raises(SnapshotRefused):
+        verify_manifest(manifest, GENESIS)
+    return manifest
+
+
+def make_state_chunk() -> bytes:
+    """Some rows that fall into subtree 0."""
+    keys = (b"key %d" % number for number in range(200))
+    return encode_state_chunk(
+        [(key, b"row") for key in keys if not PLAN.compute_subtree(compute_key_hash(key))]
+    )
+
+
+def take_window_block(data: bytes) -> object:
+    """A block of the window, its receipts compared with history too."""
+    block = VERIFIED.verify_window_block(1, data)
+    block.verify_receipts([bytes.fromhex(item["leaf_hash"]) for item in VECTORS["blocks"][0]["receipts"]])
+    return block
+
+
+def read_chunk_file(data: bytes) -> int:
+    """How many parts a file of these bytes holds, each read."""
+    with file_of(data) as path, ChunkFile(path) as chunks:
+        for kind in ChunkKind:
+            chunks.read(kind, 0)
+        chunks.append(ChunkKind.BLOCK, 7, b"another part")
+        assert chunks.read(ChunkKind.BLOCK, 7) == b"another part"
+        return len(chunks)
+
+
+def make_chunk_file() -> bytes:
+    def write(path: Path) -> None:
+        with ChunkFile(path) as chunks:
+            for kind in ChunkKind:
+                chunks.append(kind, 0, bytes(kind) * 20)
+
+    return write_file(write)[0]
+
+
+SNAPSHOT_TARGETS: Final = (
+    Target(
+        places=("ledger.snapshot:decode_manifest",),
+        decode=read_manifest,
+        refusals=(SnapshotRefused,),
+        make_examples=lambda: [encode(MANIFEST)],
+        encode=encode,
+        form=MSGPACK,
+        structure=Manifest,
+        wrap=encode,
+    ),
+    Target(
+        places=("ledger.snapshot:VerifiedManifest.verify_window_block",),
+        decode=take_window_block,
+        refusals=(SnapshotRefused,),
+        make_examples=lambda: [encode(WindowBlock(HEADER, CERTIFICATE, TRANSACTIONS[:3], RECEIPTS))],
+        form=MSGPACK,
+        structure=WindowBlock,
+        wrap=encode,
+    ),
+    Target(
+        places=("ledger.state_chunk:decode_state_chunk",),
+        decode=lambda data: decode_state_chunk(data, 0, PLAN),
+        refusals=(SnapshotRefused,),
+        make_examples=lambda: [make_state_chunk(), encode_state_chunk([])],
+        form=MSGPACK,
+    ),
+    Target(
+        places=("ledger.archive:Archive.get_epoch_change",),
+        decode=lambda data: decode_as(EpochChange, data, size_max=layout.ROW_BYTES_MAX),
+        refusals=(EncodingError,),
+        make_examples=lambda: [encode(EpochChange(HEADER, CERTIFICATE, GENESIS.replica_set))],
+        encode=encode,
+        form=MSGPACK,
+        structure=EpochChange,
+        wrap=encode,
+    ),
+    Target(
+        places=("ledger.chunk_file:ChunkFile._read_heads",),
+        decode=read_chunk_file,
+        refusals=(),
+        make_examples=lambda: [make_chunk_file()],
+        is_file=True,
+    ),
+)
