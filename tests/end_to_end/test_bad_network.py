@@ -78,7 +78,7 @@ async def test_lost_packets_delay_commits_and_lose_nothing(
     await stop_and_audit(network, processes, traffic)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 async def test_loss_on_narrow_links_delays_commits_and_loses_nothing(
     network: LocalNetwork, processes: LocalProcesses, namespaces: NodeNamespaces
 ) -> None:

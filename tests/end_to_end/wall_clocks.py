@@ -11,7 +11,7 @@ _LIBRARIES: Final = ("/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/local/lib/f
 
 
 class WallClock:
-    """The clock of one daemon, off by `shift`; the file is read anew a few times a second."""
+    """The clock of one daemon, off by `shift`; the file is read anew each second."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -24,7 +24,7 @@ class WallClock:
             "env",
             f"LD_PRELOAD={self._library}",
             "FAKETIME_DONT_FAKE_MONOTONIC=1",
-            "FAKETIME_NO_CACHE=1",
+            "FAKETIME_CACHE_DURATION=1",
             f"FAKETIME_TIMESTAMP_FILE={self._file}",
         )
 
