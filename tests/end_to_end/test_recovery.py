@@ -1,6 +1,7 @@
 """How long commits stop, and that they resume without an operator: a dead primary, a time without a quorum.
 
-An hour without a quorum is simulated in tests/simulation; here outages are shorter and the processes real.
+An hour without a quorum passes in tests/consensus/test_view_change_rules.py, where time is simulated; here
+outages are shorter and the processes real.
 The figures are logged: `pytest --log-cli-level=INFO`.
 """
 
