@@ -30,7 +30,8 @@ check: $(VENV)/.test  ## format, lint, types and the fast tests; under a minute
 test: $(VENV)/.test  ## every test; under five minutes
 	$(RUN)/pytest -n 2 -m 'not soak'
 
-soak: $(VENV)/.test  ## the long runs: every fault on real processes; may take an hour
+soak: $(VENV)/.test  ## the long runs: 100,000 simulated seeds, every fault on real processes; goes on where it ended
+	nice -n 10 $(RUN)/chartchain simulate --seeds 100000 --resume soak.json --json soak-report.json
 	$(RUN)/pytest -m soak --timeout 3600
 	$(RUN)/pytest tests/fuzz -n 2 -m 'not slow' --hypothesis-profile soak --timeout 3600
 

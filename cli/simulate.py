@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, Final
 
 import typer
 
-from cli.output import console, fail, print_json, progress_bar
-from simulation.result import RunResult, compute_summary
+from cli.output import console, error_console, fail, print_json, progress_bar
+from simulation.progress import Series, WrongProgress, load_report, save_report
+from simulation.report import Report
 from simulation.run import run_seeds
-from simulation.settings import Signatures, SimulationSettings
+from simulation.settings import LedgerKind, Signatures, SimulationSettings
+
+SAVE_EVERY_S: Final = 2.0
+TELL_EVERY_S: Final = 60.0
+"""How often a run in the background says how far it is."""
 
 
 def simulate(
@@ -28,63 +38,137 @@ def simulate(
     ] = max(1, os.cpu_count() or 1),
     replicas: Annotated[
         int | None,
-        typer.Option("--replicas", min=1, max=31, help="Replicas; drawn from the seed unless given."),
+        typer.Option("--replicas", min=1, max=100, help="Replicas; drawn from the seed unless given."),
     ] = None,
+    blocks: Annotated[
+        int | None,
+        typer.Option("--blocks", min=1, max=10_000, help="Go on until the chain has so many blocks."),
+    ] = None,
+    ledger: Annotated[
+        LedgerKind, typer.Option("--ledger", help="What executes blocks; mixed: every hundredth seed chain.")
+    ] = LedgerKind.MIXED,
     real_signatures: Annotated[
         bool, typer.Option("--real-signatures", help="Sign with Ed25519 instead of the fast stand-in.")
     ] = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option("--resume", help="Keep progress in this file, and go on from what it says."),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the outcome here as JSON; - is standard output.")
     ] = None,
 ) -> None:
     """Run replicas on a faulty network and faulty disks, and check what must hold; a seed fixes all."""
-    settings = SimulationSettings(
+    settings = SimulationSettings.create(
         replica_count=replicas,
+        blocks=blocks,
+        ledger=ledger,
         signatures=Signatures.ED25519 if real_signatures else Signatures.STAND_IN,
     )
-    chosen = range(first_seed, first_seed + seeds) if seed is None else range(seed, seed + 1)
-    with progress_bar("simulating", len(chosen)) as advance:
-
-        def on_result(result: RunResult) -> None:
-            for violation in result.violations:
-                typer.echo(violation.format(), err=True)
-            advance()
-
-        results = run_seeds(chosen, settings, jobs=min(jobs, len(chosen)), on_result=on_result)
-    summary = compute_summary(results)
+    series = Series(first_seed=first_seed if seed is None else seed, settings=settings)
+    report = _run(series, 1 if seed is not None else seeds, jobs=jobs, resume=resume)
     if json_file is None or str(json_file) != "-":
-        _print(results, summary)
+        _print(series, report)
     if json_file is not None:
         if str(json_file) == "-":
-            print_json(summary)
+            print_json(report.summarize())
         else:
-            json_file.write_text(json.dumps(summary, indent=2) + "\n")
-    broken = [violation for result in results for violation in result.violations]
-    if broken:
-        first = broken[0]
+            json_file.write_text(json.dumps(report.summarize(), indent=2) + "\n")
+    if report.violations:
+        first = report.violations[0]
         fail(
-            f"{len(broken)} of {len(results)} seeds broke an invariant, first seed {first.seed}: "
-            f"{first.invariant}; replay it with chartchain simulate --seed {first.seed}"
+            f"{report.violation_count} of {report.seeds} seeds broke an invariant, first seed {first.seed}: "
+            f"{first.invariant}; replay it with {_format_replay(first.seed, settings)}"
         )
 
 
-def _print(results: list[RunResult], summary: dict[str, object]) -> None:
-    blocks, transactions = summary["blocks"], summary["transactions"]
-    virtual_seconds = sum(result.virtual_ms for result in results) / 1_000
+def _run(series: Series, count: int, *, jobs: int, resume: Path | None) -> Report:
+    """All seeds that `resume` does not know yet; it is kept up to date, whatever ends the runs."""
+    try:
+        report = Report() if resume is None else load_report(resume, series)
+    except WrongProgress as error:
+        fail(str(error))
+    seeds = range(series.first_seed + report.seeds, series.first_seed + count)
+    began = saved = told = time.monotonic()
+    done_before = report.seeds
+    with progress_bar("simulating", count) as advance, _interruptible():
+        advance(report.seeds)
+        try:
+            for result in run_seeds(seeds, series.settings, jobs=max(1, min(jobs, len(seeds)))):
+                report.add(result)
+                for violation in result.violations:
+                    replay = _format_replay(violation.seed, series.settings)
+                    typer.echo(f"{violation.format()}\nreplay: {replay}", err=True)
+                advance()
+                now = time.monotonic()
+                if resume is not None and now - saved >= SAVE_EVERY_S:
+                    save_report(resume, series, report)
+                    saved = now
+                if not error_console.is_terminal and now - told >= TELL_EVERY_S:
+                    pace = (now - began) / (report.seeds - done_before)
+                    _tell(report, count, left_s=pace * (count - report.seeds))
+                    told = now
+        finally:
+            if resume is not None:
+                save_report(resume, series, report)
+    return report
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM ends the runs as Ctrl-C does, with what was done on file."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    earlier = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
+
+def _tell(report: Report, count: int, *, left_s: float) -> None:
+    typer.echo(
+        f"simulating: {report.seeds:,} of {count:,} seeds, {report.violation_count} violations, "
+        f"{report.milliseconds_per_seed} ms a seed, about {left_s / 60:.0f} minutes left",
+        err=True,
+    )
+
+
+def _format_replay(seed: int, settings: SimulationSettings) -> str:
+    """The command that runs this seed again, all alike."""
+    options = [f"--seed {seed}"]
+    if settings.replica_count is not None:
+        options.append(f"--replicas {settings.replica_count}")
+    if settings.blocks_min:
+        options.append(f"--blocks {settings.blocks_min}")
+    if settings.ledger is not LedgerKind.MIXED:
+        options.append(f"--ledger {settings.ledger.value}")
+    if settings.signatures is Signatures.ED25519:
+        options.append("--real-signatures")
+    return f"chartchain simulate {' '.join(options)}"
+
+
+def _print(series: Series, report: Report) -> None:
+    first, last = series.first_seed, series.first_seed + report.seeds - 1
+    kinds = sorted(report.ledgers.items(), reverse=True)
     rows = [
-        ("seeds", f"{results[0].seed} to {results[-1].seed}" if len(results) > 1 else str(results[0].seed)),
-        ("violations", str(sum(len(result.violations) for result in results))),
+        ("seeds", f"{first} to {last}" if report.seeds > 1 else str(first)),
+        ("violations", str(report.violation_count)),
         (
             "agreed on",
-            f"{blocks:,} blocks, {transactions:,} transactions in {virtual_seconds:,.0f} virtual s",
+            f"{report.blocks:,} blocks, {report.transactions:,} transactions "
+            f"in {report.virtual_ms / 1_000:,.0f} virtual s",
         ),
-        ("time", f"{summary['milliseconds_per_seed']} ms a seed"),
+        (
+            "time",
+            ", ".join(f"{time.milliseconds_per_seed} ms a seed ({kind} ledger)" for kind, time in kinds),
+        ),
     ]
-    if "trace_digest" in summary:
-        rows.append(("trace digest", str(summary["trace_digest"])))
+    if report.seeds == 1:
+        rows.append(("trace digest", report.last_trace_digest))
+    injected = (f"{name.replace('_', ' ')} {count:,}" for name, count in sorted(report.faults.items()))
+    rows.append(("injected", ", ".join(injected) or "nothing"))
     for name, text in rows:
         console.print(f"[dim]{name:<14}[/] {text}")
-    faults = summary["faults"]
-    if isinstance(faults, dict):
-        shown = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in faults.items())
-        console.print(f"[dim]{'injected':<14}[/] {shown or 'nothing'}")

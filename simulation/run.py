@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 
 from consensus.replica import Replica
 from simulation.checkers import InvariantBroken
@@ -25,10 +28,9 @@ def run_seed(
     create_ledger: LightLedgerFactory | None = None,
 ) -> RunResult:
     """One run; what went wrong in it is in the result. The factories are for tests of the checkers."""
-    began = time.perf_counter()
-    world = World(
-        seed, settings or SimulationSettings(), create_replica=create_replica, create_ledger=create_ledger
-    )
+    began = time.process_time()
+    chosen = (settings or SimulationSettings()).choose_ledger(seed)
+    world = World(seed, chosen, create_replica=create_replica, create_ledger=create_ledger)
     violations: tuple[Violation, ...] = ()
     try:
         world.run()
@@ -48,33 +50,41 @@ def run_seed(
         seed=seed,
         violations=violations,
         trace_digest=world.trace.digest,
+        ledger=chosen.ledger.value,
         replica_count=len(world.replica_set.members),
         blocks=len(world.chain.blocks) - 1,
         transactions=len(world.clients.hashes),
         views=world.views,
         virtual_ms=world.schedule.now_us // 1_000,
-        milliseconds=(time.perf_counter() - began) * 1_000,
+        milliseconds=(time.process_time() - began) * 1_000,
         faults=world.count_faults(),
     )
 
 
 def run_seeds(
-    seeds: Sequence[int],
-    settings: SimulationSettings | None = None,
-    *,
-    jobs: int = 1,
-    on_result: Callable[[RunResult], None] = lambda result: None,
-) -> list[RunResult]:
-    """Many runs in the order of `seeds`, in `jobs` processes; `on_result` hears of each as it ends."""
-    results = []
+    seeds: Sequence[int], settings: SimulationSettings | None = None, *, jobs: int = 1
+) -> Iterator[RunResult]:
+    """Many runs in the order of `seeds`, in `jobs` processes. Whoever stops iterating stops the runs."""
     if jobs == 1:
         for seed in seeds:
-            results.append(run_seed(seed, settings))
-            on_result(results[-1])
+            yield run_seed(seed, settings)
             gc.collect(1)  # A world is full of cycles; it must not pile up over thousands of seeds.
-        return results
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for result in pool.map(partial(run_seed, settings=settings), seeds, chunksize=4):
-            results.append(result)
-            on_result(result)
-    return results
+        return
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_parent)
+    try:
+        yield from pool.map(partial(run_seed, settings=settings), seeds, chunksize=4)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """In a worker: whoever asked for the runs ends them, and no worker outlives a parent that was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=wait, daemon=True).start()

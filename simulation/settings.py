@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Final
 
 from consensus.settings import ReplicaSettings
 from simulation.cast import FaultyReplica
@@ -24,7 +25,15 @@ class LedgerKind(Enum):
     LIGHT = "light"
     """Transactions are bytes, the state is a hash chain over them."""
     CHAIN = "chain"
-    """The daemon's own `ledger.Chain`, each node's in a folder of its own."""
+    """The daemon's own `ledger.Chain` and contracts, each node's in a folder of its own."""
+    MIXED = "mixed"
+    """The daemon's own for one seed in CHAIN_EVERY, the light one for the others."""
+
+
+CHAIN_EVERY: Final = 100
+"""The daemon's ledger costs about thirty times as much as the light one."""
+CHAIN_REPLICAS_MAX: Final = 10
+"""Each replica's takes about 40 MB of memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +75,30 @@ class SimulationSettings:
     idle_block_interval_ms: int = 1_000
     transcript_lines: int = 120
     """How many of the last steps a failing run shows."""
+
+    @classmethod
+    def create(
+        cls,
+        *,
+        replica_count: int | None = None,
+        blocks: int | None = None,
+        ledger: LedgerKind = LedgerKind.LIGHT,
+        signatures: Signatures = Signatures.STAND_IN,
+    ) -> SimulationSettings:
+        """What a person asks for; about so many `blocks` commit, most of them while there are faults."""
+        asked = cls(replica_count=replica_count, ledger=ledger, signatures=signatures)
+        if blocks is None:
+            return asked
+        # Two in three transactions get a block of their own; a block takes about 40 ms.
+        return replace(asked, blocks_min=blocks, transactions=3 * blocks // 2, faulty_ms=40 * blocks)
+
+    def choose_ledger(self, seed: int) -> SimulationSettings:
+        """The settings of one seed of a series, in which the kind of ledger is decided."""
+        if self.ledger is not LedgerKind.MIXED:
+            return self
+        is_small = self.replica_count is None or self.replica_count <= CHAIN_REPLICAS_MAX
+        is_chain = is_small and seed % CHAIN_EVERY == CHAIN_EVERY - 1
+        return replace(self, ledger=LedgerKind.CHAIN if is_chain else LedgerKind.LIGHT)
 
     def compute_replica_settings(self, blocks_per_primary: int) -> ReplicaSettings:
         """A patience that fits the virtual network, about five times shorter than the daemon's."""
