@@ -53,6 +53,7 @@ from ledger.snapshot_shelf import SnapshotShelf
 from network.block_sync import BlockSync
 from network.bodies import BodyFetcher
 from network.collector import NodeCollector
+from network.known_nodes import KnownNodes
 from network.ledger_application import LedgerApplication
 from network.link_ports import LinkHandlers, PeerAddress
 from network.links import Links
@@ -189,6 +190,8 @@ class Node:
             on_failure=self._halt_from_thread,
         )
         self._gateway: web.AppRunner | None = None
+        known = KnownNodes(lambda: chain.state, lambda: chain.replica_set, self.links.update_nodes)
+        chain.subscribe(known.on_block)
 
     def halt(self, error: BaseException) -> None:
         """Something that the node must not outlive."""
@@ -242,7 +245,7 @@ class Node:
         status, chain = self.driver.status, self._disks.chain
         reason = find_obstacle(
             status,
-            connected=len(self.links.connected),
+            connected=sum(map(chain.replica_set.has, self.links.connected)),
             quorum=chain.replica_set.quorum,
             block_age_ms=time.time_ns() // 1_000_000 - chain.head.header.time_ms,
             block_age_ms_max=chain.genesis.parameters.expiry_window_ms_max,

@@ -66,7 +66,7 @@ class Credentials:
 
     def is_voter(self, replica: int) -> bool:
         """Whether the replica is in the set; others follow without voting."""
-        return self.replica_set.get_public_key(replica) is not None
+        return self.replica_set.has(replica)
 
     def compute_primary(self, height: int, view: int) -> ReplicaId:
         return self.replica_set.compute_primary(height, view, self.blocks_per_primary)

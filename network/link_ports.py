@@ -31,6 +31,18 @@ class PeerAddress:
     port: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownNode:
+    """A node that may have a link, whether it votes or not."""
+
+    replica: ReplicaId
+    public_key: bytes
+    """What its link certificate must show."""
+    host: str = ""
+    """Where it accepts links, by its own word on the ledger; empty when it has not said."""
+    port: int = 0
+
+
 @dataclass(slots=True)
 class RefusedLinks:
     """Links that were not let in, by reason; for metrics."""

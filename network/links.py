@@ -5,8 +5,8 @@ new link of a peer replaces the one before, which may be dead without knowing it
 
 Invariants:
 
-- Nothing is taken from a peer before its certificate's key was found to be the replica set's for the id that
-  it claims.
+- Nothing is taken from a peer before its certificate's key was found to be the ledger's for the id that it
+  claims: a member's, or that of a registered node that follows.
 - Sending never blocks and never raises: what cannot wait any more is dropped and counted.
 - A frame is bounded before it is decoded; a peer that sends garbage is cut off for a while.
 
@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import aiohttp
@@ -28,7 +28,7 @@ from aiohttp import web
 
 from consensus.replica_set import ReplicaId, ReplicaSet
 from network.frames import Channel, encode_frame
-from network.link_ports import LinkHandlers, PeerAddress, RefusedLinks, RequestHandler
+from network.link_ports import KnownNode, LinkHandlers, PeerAddress, RefusedLinks, RequestHandler
 from network.link_traffic import LinkTraffic
 from network.peer import Peer, PeerCounters
 from network.requests import RequestFailed, RequestKind
@@ -59,12 +59,15 @@ class Links:
         settings: LinkSettings | None = None,
         clock_ms: Callable[[], int] = lambda: time.monotonic_ns() // 1_000_000,
     ) -> None:
+        """Until `update_nodes` is called the members of `replica_set` are known, and nobody else. An address
+        given here goes before what a node says of itself on the ledger."""
         self._replica = replica
-        self._replica_set = replica_set
+        self._keys: dict[ReplicaId, bytes] = {}
         self._chain_id = chain_id
         self._tls = tls
         self._listen = (listen_host, listen_port)
-        self._addresses = {address.replica: address for address in addresses}
+        self._own_addresses = {address.replica: address for address in addresses}
+        self._addresses: dict[ReplicaId, PeerAddress] = {}
         self._settings = settings or LinkSettings()
         self._clock_ms = clock_ms
         self._peers: dict[ReplicaId, Peer] = {}
@@ -74,6 +77,10 @@ class Links:
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
         self.refused = RefusedLinks()
+        self.update_nodes(
+            KnownNode(replica=ReplicaId(member.replica), public_key=member.public_key)
+            for member in replica_set.members
+        )
 
     # Life
 
@@ -96,7 +103,7 @@ class Links:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=self._tls.client_context, limit=0, use_dns_cache=False)
         )
-        self._adopt_members()
+        self._dial_missing()
 
     async def close(self) -> None:
         """End all links and stop listening."""
@@ -114,10 +121,27 @@ class Links:
         if self._runner is not None:
             await self._runner.cleanup()
 
-    def update_replica_set(self, replica_set: ReplicaSet) -> None:
-        """A new epoch: links to former members end, new members are dialled or awaited."""
-        self._replica_set = replica_set
-        self._adopt_members()
+    def update_nodes(self, nodes: Iterable[KnownNode]) -> None:
+        """Who may have a link from now on: new ones are dialled or awaited.
+
+        The links of all others end, and of those who are known by another key or address.
+        """
+        known = {node.replica: node for node in nodes if node.replica != self._replica}
+        for replica in self._peers.keys() - known.keys():
+            self._let_go(replica, "not known any more")
+        for replica, node in known.items():
+            address = self._own_addresses.get(replica)
+            if address is None and node.host:
+                address = PeerAddress(replica=replica, host=node.host, port=node.port)
+            same = (self._keys.get(replica), self._addresses.get(replica)) == (node.public_key, address)
+            if replica in self._peers and not same:
+                self._let_go(replica, "known by another key or address")
+            if replica not in self._peers:
+                self._peers[replica] = Peer(replica, self._settings, self._clock_ms)
+            self._keys[replica] = node.public_key
+            if address is not None:
+                self._addresses[replica] = address
+        self._dial_missing()
 
     def serve(self, kind: RequestKind, handler: RequestHandler) -> None:
         """Answer the peers' requests of this kind."""
@@ -205,19 +229,22 @@ class Links:
             peer.queue.put_relay_frame(frame)
             peer.has_frames.set()
 
-    def _adopt_members(self) -> None:
-        members = {ReplicaId(member.replica) for member in self._replica_set.members} - {self._replica}
-        for replica in members - self._peers.keys():
-            self._peers[replica] = Peer(replica, self._settings, self._clock_ms)
-            if self._replica < replica and replica in self._addresses:
-                task = asyncio.create_task(self._dial_forever(self._peers[replica]))
-                self._dialers[replica] = task
-        for replica in self._peers.keys() - members:
-            if replica in self._dialers:
-                self._dialers.pop(replica).cancel()
-            socket = self._peers.pop(replica).socket
-            if socket is not None:
-                self._traffic.close_socket(socket, 1008, "no member any more")
+    def _dial_missing(self) -> None:
+        """Keep dialling every known node with a higher id, once there is something to dial with."""
+        if self._session is None:
+            return
+        for replica, peer in self._peers.items():
+            if self._replica < replica and replica in self._addresses and replica not in self._dialers:
+                self._dialers[replica] = asyncio.create_task(self._dial_forever(peer))
+
+    def _let_go(self, replica: ReplicaId, reason: str) -> None:
+        if replica in self._dialers:
+            self._dialers.pop(replica).cancel()
+        self._keys.pop(replica, None)
+        self._addresses.pop(replica, None)
+        socket = self._peers.pop(replica).socket
+        if socket is not None:
+            self._traffic.close_socket(socket, 1008, reason)
 
     async def _dial_forever(self, peer: Peer) -> None:
         """Keep a link to one peer; failures are waited out, longer each time."""
@@ -251,7 +278,7 @@ class Links:
             )
         try:
             certificate = get_peer_certificate(socket.get_extra_info("ssl_object"))
-            verify_peer(certificate, peer.replica, self._replica_set)
+            verify_peer(certificate, peer.replica, self._keys)
         except PeerRefused:
             self.refused.add("certificate")
             await socket.close(code=1008)
@@ -288,7 +315,7 @@ class Links:
             certificate = get_peer_certificate(
                 request.transport.get_extra_info("ssl_object") if request.transport else None
             )
-            verify_peer(certificate, number, self._replica_set)
+            verify_peer(certificate, number, self._keys)
         except PeerRefused as error:
             if self.refused.add("certificate") <= LOGGED_REFUSALS_MAX:
                 _log.warning("link refused", reason=str(error))

@@ -1,17 +1,18 @@
 """TLS as the consortium speaks it: version 1.3 only, and between nodes with certificates on both sides.
 
-The authority's signature alone admits nobody to a link: the certificate's key must be the one that the
-replica set has for the id that the peer claims. So a certificate that leaks from one institution cannot
+The authority's signature alone admits nobody to a link: the certificate's key must be the one that the ledger
+has for the id that the peer claims. So a certificate that leaks from one institution cannot
 speak for another, and host names, which say less than the key, are not compared.
 """
 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from consensus.replica_set import ReplicaId, ReplicaSet
+from consensus.replica_set import ReplicaId
 from crypto.signatures import PublicKey
 from network.certificates import CertificateError, read_certificate_key
 
@@ -70,17 +71,20 @@ def build_gateway_client_context(ca_file: Path) -> ssl.SSLContext:
     return context
 
 
-def verify_peer(der: bytes | None, claimed: int, replica_set: ReplicaSet) -> PublicKey:
-    """The peer's key when its certificate (DER) is the claimed replica's. Raises PeerRefused otherwise."""
+def verify_peer(der: bytes | None, claimed: int, keys: Mapping[ReplicaId, bytes]) -> PublicKey:
+    """The peer's key when its certificate (DER) is the claimed replica's. Raises PeerRefused otherwise.
+
+    `keys` are those of the nodes that may have a link.
+    """
     if der is None:
         raise PeerRefused("no certificate found: a node shows its own")
     try:
         key = read_certificate_key(der)
     except CertificateError as error:
         raise PeerRefused(str(error)) from error
-    expected = replica_set.get_public_key(ReplicaId(claimed))
+    expected = keys.get(ReplicaId(claimed))
     if expected is None:
-        raise PeerRefused(f"replica {claimed} is not in the replica set of epoch {replica_set.epoch}")
+        raise PeerRefused(f"replica {claimed} is neither a member nor a registered node")
     if key != expected:
         raise PeerRefused(
             f"replica {claimed} is claimed with key {key.hex()[:16]}…, {expected.hex()[:16]}… expected"

@@ -15,6 +15,7 @@ import structlog.testing
 
 from consensus.replica_set import ReplicaId, ReplicaSet
 from network.frames import Channel, encode_frame
+from network.link_ports import KnownNode
 from network.requests import BadRequest, RequestFailed, RequestKind
 
 ZERO, ONE = ReplicaId(0), ReplicaId(1)
@@ -289,10 +290,48 @@ async def test_a_former_member_is_let_go_and_a_new_one_awaited(
     accepting, _ = await start_links(1, replica_set=two)
     dialling, _ = await start_links(0)
     await wait_for(lambda: accepting.connected == (0,))
-    accepting.update_replica_set(ReplicaSet(epoch=1, members=members[1:]))
+    accepting.update_nodes(
+        KnownNode(replica=ReplicaId(member.replica), public_key=member.public_key) for member in members[1:]
+    )
     await wait_for(lambda: accepting.connected == ())
     assert set(accepting.counters) == {2, 3}
     assert dialling.refused.counts["certificate"] == 0
+
+
+def know(consortium: Any, *replicas: int, **changes: Any) -> list[KnownNode]:
+    """These nodes with their own keys."""
+    keys = {replica: consortium.keys[replica].public_key for replica in replicas}
+    return [
+        dataclasses.replace(KnownNode(replica=ReplicaId(replica), public_key=key), **changes)
+        for replica, key in keys.items()
+    ]
+
+
+async def test_a_registered_node_is_dialled_at_the_address_that_the_ledger_has(
+    consortium: Any, start_links: Any, wait_for: Any
+) -> None:
+    two = ReplicaSet(epoch=0, members=consortium.replica_set.members[:2])
+    dialling, _ = await start_links(0, replica_set=two)
+    following, _ = await start_links(3)
+    address = {"host": "127.0.0.1", "port": following.listen_port}
+    dialling.update_nodes([*know(consortium, 0, 1), *know(consortium, 3, **address)])
+    await wait_for(lambda: dialling.connected == (3,))
+    assert following.connected == (0,)
+    following.update_nodes(know(consortium, 1, 2))
+    await wait_for(lambda: dialling.connected == ())
+
+
+async def test_a_node_with_another_key_is_let_go_and_awaited_with_the_new_one(
+    consortium: Any, start_links: Any, wait_for: Any
+) -> None:
+    accepting, _ = await start_links(1)
+    dialling, _ = await start_links(0)
+    await wait_for(lambda: accepting.connected == (0,))
+    changed = dataclasses.replace(know(consortium, 0)[0], public_key=consortium.keys[3].public_key)
+    accepting.update_nodes([changed, *know(consortium, 2)])
+    await wait_for(lambda: accepting.connected == () and accepting.refused.counts["certificate"])
+    accepting.update_nodes(know(consortium, 0, 2))
+    await wait_for(lambda: accepting.connected == (0,) and dialling.connected == (1,))
 
 
 async def test_an_address_in_use_is_told_at_start(start_links: Any) -> None:

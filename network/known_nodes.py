@@ -1,0 +1,60 @@
+"""Which nodes may have a link: the members of the replica set, and the registered ones that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from consensus.replica_set import ReplicaId, ReplicaSet
+from contracts.electorate import get_electorate
+from contracts.nodes import list_nodes
+from contracts.tables import ReadableState
+from ledger.speculation import CommittedBlock
+from network.link_ports import KnownNode
+
+_DECIDING_CONTRACTS: Final = frozenset({"governance", "registry"})
+"""Only what these have done, and a new epoch, changes who is known."""
+
+
+def list_known_nodes(state: ReadableState, replica_set: ReplicaSet) -> tuple[KnownNode, ...]:
+    """Members always; others unless they are retired or their institution is suspended."""
+    electorate = get_electorate(state)
+    active = frozenset(electorate.institutions) if electorate is not None else frozenset()
+    keys = {member.replica: member.public_key for member in replica_set.members}
+    addresses = {}
+    for node in list_nodes(state):
+        if not node.retired_height and node.institution in active:
+            keys.setdefault(node.replica, node.public_key)
+        addresses[node.replica] = (node.link_host, node.link_port)
+    return tuple(
+        KnownNode(
+            replica=ReplicaId(replica),
+            public_key=keys[replica],
+            host=addresses.get(replica, ("", 0))[0],
+            port=addresses.get(replica, ("", 0))[1],
+        )
+        for replica in sorted(keys)
+    )
+
+
+class KnownNodes:
+    """Tells the links who is known whenever a block may have changed it."""
+
+    def __init__(
+        self,
+        get_state: Callable[[], ReadableState],
+        get_replica_set: Callable[[], ReplicaSet],
+        tell: Callable[[Iterable[KnownNode]], None],
+    ) -> None:
+        self._get_state = get_state
+        self._get_replica_set = get_replica_set
+        self._tell = tell
+        self.update()
+
+    def update(self) -> None:
+        self._tell(list_known_nodes(self._get_state(), self._get_replica_set()))
+
+    def on_block(self, block: CommittedBlock) -> None:
+        is_new_epoch = block.header.next_replica_set_digest != block.header.replica_set_digest
+        if is_new_epoch or any(event.contract in _DECIDING_CONTRACTS for _, event in block.events):
+            self.update()
