@@ -13,10 +13,11 @@ from consensus.messages import Message, Vote
 from consensus.replica import Replica
 from consensus.replica_set import Height, Member, ReplicaId, ReplicaSet
 from consensus.settings import ReplicaSettings
+from simulation.bounds import check_bounded, check_journal_bounded
 from simulation.byzantine import ByzantineNode, Plot
 from simulation.cast import Cast, FaultyReplica, Part, draw_cast
 from simulation.chain_ledger import ChainKit
-from simulation.checkers import ChainChecker, InvariantBroken, PromiseChecker, check_bounded
+from simulation.checkers import ChainChecker, InvariantBroken
 from simulation.clients import Clients
 from simulation.disk import Disk, StoredBlock
 from simulation.faults import FaultInjector
@@ -30,6 +31,7 @@ from simulation.network import Network
 from simulation.node import Node
 from simulation.node_parts import NodeParts, SimulatedReplica
 from simulation.profiles import draw_placement
+from simulation.promises import PromiseChecker
 from simulation.schedule import Schedule, TooManyEvents
 from simulation.settings import LedgerKind, SimulationSettings
 from simulation.trace import Trace
@@ -349,9 +351,11 @@ class World:
         self.schedule.after(at_us, forget)
 
     def _check_sizes(self) -> None:
+        count = len(self.replica_set.members)
         for node in self.honest:
             if node.is_up:
-                check_bounded(node.replica_id, node.replica, replica_count=len(self.replica_set.members))
+                check_bounded(node.replica_id, node.replica, replica_count=count)
+                check_journal_bounded(node.replica_id, node.disk)
         self.schedule.after(SIZE_CHECK_US, self._check_sizes)
 
     # What nodes report
@@ -375,6 +379,8 @@ class World:
 
     def on_accused(self, reporter: ReplicaId, first: Vote, second: Vote) -> None:
         self._counts["evidence"] += 1
+        if reporter not in self.cast.byzantine:
+            self.chain.check_evidence(reporter, first, second)
         if reporter not in self.cast.byzantine and ReplicaId(first.replica) not in self._unreliable:
             raise InvariantBroken(
                 "honest_not_accused", f"replica {reporter} accuses {first.replica}: {first}"

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 import consensus.credentials
+import consensus.replica
 import consensus.views
-from consensus.certificates import Phase
+from consensus.certificates import Certificate, Phase
 from consensus.credentials import Credentials
-from consensus.effects import Effects, Halt
+from consensus.effects import Effects, Halt, ReportEvidence, ReportRefusal, Send, TruncateJournal
 from consensus.events import Event, MessageReceived, Tick
 from consensus.journal_records import (
     NewViewRecord,
@@ -25,10 +26,12 @@ from consensus.messages import ViewChange, Vote
 from consensus.patience import Patience
 from consensus.quorum import Quorum
 from consensus.replica import Replica
-from consensus.replica_set import ReplicaSet
+from consensus.replica_set import ReplicaSet, View
 from consensus.startup import Startup
 from consensus.view_changes import Choice, compute_choice
+from consensus.views import Views
 from consensus.vote_guard import VoteGuard
+from simulation.checkers import INVARIANTS
 from simulation.disk import Disk
 from simulation.light_ledger import LightHeader, LightLedger
 from simulation.result import Violation
@@ -319,5 +322,136 @@ def test_broken_parent_chain_is_caught(find_violation: Hunt) -> None:
     assert violation.invariant == "parent_chain"
 
 
+class _KeepsVoting(Views):
+    """Thinks itself in its old view, whatever it has asked for."""
+
+    __slots__ = ()
+
+    @property
+    def is_active(self) -> bool:
+        return True
+
+
+def test_vote_in_a_view_that_was_left_is_caught_P3(
+    find_violation: Hunt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consensus.replica, "Views", _KeepsVoting)
+    violation = find_violation(settings=FOUR, seeds=30)
+    assert violation is not None
+    assert violation.invariant == "no_vote_below_view_change"
+
+
+class _ChangesItsStory(Replica):
+    """Signs its VIEW-CHANGE anew each time it is sent again, with what it knows by then."""
+
+    def step(self, event: Event) -> Effects:
+        effects = super().step(event)
+        return replace(effects, send=tuple(map(self._alter, effects.send)))
+
+    def _alter(self, send: Send) -> Send:
+        message = send.message
+        if not isinstance(message, ViewChange) or send.to is None:
+            return send
+        return replace(send, message=self._credentials.sign_view_change(View(message.view), None, None))
+
+
+def test_second_view_change_for_one_view_is_caught(find_violation: Hunt) -> None:
+    violation = find_violation(create_replica=_ChangesItsStory, settings=FOUR, seeds=30)
+    assert violation is not None
+    assert violation.invariant == "one_view_change_per_view"
+
+
+def test_view_change_that_hides_what_is_prepared_is_caught_P2(
+    find_violation: Hunt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = Views.ask
+
+    def ask_without(self: Views, view: View, base: Certificate | None, prepared: object, now_ms: int) -> None:
+        ask(self, view, base, None, now_ms)
+
+    monkeypatch.setattr(Views, "ask", ask_without)
+    violation = find_violation(settings=FOUR, seeds=60)
+    assert violation is not None
+    assert violation.invariant == "view_change_tells_all"
+
+
+class _Slanderer(Replica):
+    """Refuses whatever it is told."""
+
+    def step(self, event: Event) -> Effects:
+        effects = super().step(event)
+        if not isinstance(event, MessageReceived):
+            return effects
+        refusal = ReportRefusal(sender=event.sender, reason="I do not like it")
+        return replace(effects, apply=(*effects.apply, refusal))
+
+
+def test_honest_replica_that_is_refused_is_caught(find_violation: Hunt) -> None:
+    violation = find_violation(create_replica=_Slanderer, settings=FOUR, seeds=1)
+    assert violation is not None
+    assert violation.invariant == "honest_not_accused"
+
+
+class _Accuser(Replica):
+    """Gives one vote for two."""
+
+    def step(self, event: Event) -> Effects:
+        effects = super().step(event)
+        if not isinstance(event, MessageReceived) or not isinstance(event.message, Vote):
+            return effects
+        accusation = ReportEvidence(first=event.message, second=event.message)
+        return replace(effects, apply=(*effects.apply, accusation))
+
+
+def test_evidence_that_proves_nothing_is_caught_E7(find_violation: Hunt) -> None:
+    violation = find_violation(create_replica=_Accuser, settings=FOUR, seeds=1)
+    assert violation is not None
+    assert violation.invariant == "evidence"
+
+
+class _RemembersAll(Replica):
+    """Never lets its journal forget."""
+
+    def step(self, event: Event) -> Effects:
+        effects = super().step(event)
+        kept = tuple(action for action in effects.apply if not isinstance(action, TruncateJournal))
+        return replace(effects, apply=kept)
+
+
+def test_journal_that_grows_is_caught_D1(find_violation: Hunt) -> None:
+    settings = replace(FOUR, transactions=60, faults=False, late_transactions=30)
+    violation = find_violation(create_replica=_RemembersAll, settings=settings, seeds=1)
+    assert violation is not None
+    assert violation.invariant == "bounded"
+    assert "journal" in violation.text
+
+
 def _make(kind: type[LightLedger]) -> Callable[[Disk, SimulationSettings], LightLedger]:
     return lambda disk, settings: kind(disk, idle_block_interval_ms=settings.idle_block_interval_ms)
+
+
+CAUGHT_BY: Final = {
+    "agreement": test_prepared_certificate_ignored_in_view_change_is_caught_V5,
+    "validity": test_committed_bytes_that_no_client_submitted_are_caught,
+    "parent_chain": test_broken_parent_chain_is_caught,
+    "certificate": test_quorum_one_too_small_is_caught,
+    "equal_roots": test_unequal_state_roots_are_caught_E2,
+    "not_doubled": test_doubled_transaction_is_caught,
+    "not_lost": test_acknowledged_and_lost_transaction_is_caught_P4,
+    "no_equivocation": test_guard_that_signs_anything_is_caught_P5,
+    "promise_on_disk": test_unpersisted_votes_are_caught_P1_P2,
+    "no_vote_below_view_change": test_vote_in_a_view_that_was_left_is_caught_P3,
+    "one_view_change_per_view": test_second_view_change_for_one_view_is_caught,
+    "view_change_tells_all": test_view_change_that_hides_what_is_prepared_is_caught_P2,
+    "evidence": test_evidence_that_proves_nothing_is_caught_E7,
+    "honest_not_accused": test_honest_replica_that_is_refused_is_caught,
+    "no_halt": test_honest_replica_that_halts_is_caught,
+    "no_exception": test_exception_in_a_step_is_caught,
+    "bounded": test_replica_that_grows_is_caught_D1,
+    "progress": test_missing_view_timer_is_caught_as_lack_of_progress_L1,
+}
+"""The test in which each invariant is seen broken."""
+
+
+def test_every_invariant_is_seen_broken_by_a_test() -> None:
+    assert tuple(CAUGHT_BY) == INVARIANTS

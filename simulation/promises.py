@@ -1,0 +1,156 @@
+"""What honest replicas promise by what they send, held against their disks and what they sent before."""
+
+from __future__ import annotations
+
+from consensus.certificates import Phase
+from consensus.journal_records import (
+    JournalRecord,
+    NewViewRecord,
+    PreparedRecord,
+    ProposalRecord,
+    ViewChangeRecord,
+    VoteRecord,
+)
+from consensus.messages import Message, NewView, PrePrepare, ViewChange, Vote
+from consensus.replica_set import ReplicaId
+from crypto import tags
+from crypto.hashing import compute_digest
+from simulation.checkers import InvariantBroken
+from simulation.disk import Disk
+
+
+class PromiseChecker:
+    """Everything that honest replicas ever sent, held against their disks and against itself."""
+
+    def __init__(self) -> None:
+        self._votes: dict[tuple[ReplicaId, int, int, int, Phase], bytes] = {}
+        self._view_changes: dict[tuple[ReplicaId, int, int], ViewChange] = {}
+        self._views: dict[ReplicaId, int] = {}
+
+    def on_sent(self, replica: ReplicaId, message: Message, disk: Disk) -> None:
+        """A message is about to leave. Raises InvariantBroken."""
+        match message:
+            case Vote() if message.replica == replica:
+                self._check_vote(replica, message, disk)
+            case PrePrepare() if message.primary == replica:
+                self._check_vote(replica, _extract_vote(message), disk)
+            case ViewChange() if message.replica == replica:
+                self._check_view_change(replica, message, disk)
+            case NewView() if message.replica == replica:
+                _check_view_kept(replica, "NEW-VIEW", message.view, disk)
+            case _:
+                pass
+
+    def _check_vote(self, replica: ReplicaId, vote: Vote, disk: Disk) -> None:
+        slot = (replica, vote.epoch, vote.height, vote.view, vote.phase)
+        is_repeated = slot in self._votes
+        known = self._votes.setdefault(slot, vote.digest)
+        if known != vote.digest:
+            raise InvariantBroken(
+                "no_equivocation",
+                f"replica {replica}: {vote.phase.name} for {vote.digest.hex()[:16]} at height {vote.height}, "
+                f"view {vote.view}, earlier for {known.hex()[:16]}",
+            )
+        if vote.height <= disk.blocks[-1].height:
+            return  # A repeated vote for what is durable: its promise cannot be broken any more.
+        if vote.view < self._views.get(replica, 0) and not is_repeated and not _is_older(vote, disk):
+            raise InvariantBroken(
+                "no_vote_below_view_change",
+                f"replica {replica}: {vote.phase.name} in view {vote.view} after asking for "
+                f"{self._views[replica]}",
+            )
+        records = disk.get_records()
+        if VoteRecord(vote) not in records:
+            raise InvariantBroken(
+                "promise_on_disk", f"replica {replica}: {vote.phase.name} leaves before it is on disk"
+            )
+        if vote.phase is Phase.COMMIT:
+            is_backed = any(_is_prepared(record, vote) for record in records)
+        else:
+            is_backed = any(
+                isinstance(record, ProposalRecord)
+                and record.digest == vote.digest
+                and all(disk.get_body(item) is not None for item in record.transaction_hashes)
+                for record in records
+            )
+        if not is_backed:
+            raise InvariantBroken(
+                "promise_on_disk",
+                f"replica {replica}: {vote.phase.name} for height {vote.height} leaves before its proof "
+                "(prepared certificate, or proposal with all bodies) is on disk",
+            )
+
+    def _check_view_change(self, replica: ReplicaId, view_change: ViewChange, disk: Disk) -> None:
+        slot = (replica, view_change.epoch, view_change.view)
+        if slot not in self._view_changes:
+            _check_tells_all(replica, view_change, disk)
+        known = self._view_changes.setdefault(slot, view_change)
+        if known != view_change:
+            raise InvariantBroken(
+                "one_view_change_per_view", f"replica {replica}: two VIEW-CHANGEs for view {view_change.view}"
+            )
+        _check_view_kept(replica, "VIEW-CHANGE", view_change.view, disk)
+        self._views[replica] = max(self._views.get(replica, 0), view_change.view)
+
+
+def _extract_vote(message: PrePrepare) -> Vote:
+    """The primary's vote within its proposal."""
+    return Vote(
+        message.epoch,
+        message.height,
+        message.view,
+        Phase.PRE_PREPARE,
+        compute_digest(tags.HEADER, message.header),
+        message.primary,
+        message.signature,
+    )
+
+
+def _is_prepared(record: JournalRecord, vote: Vote) -> bool:
+    if not isinstance(record, PreparedRecord):
+        return False
+    certificate = record.certificate
+    return (certificate.height, certificate.view, certificate.digest) == (vote.height, vote.view, vote.digest)
+
+
+def _check_tells_all(replica: ReplicaId, view_change: ViewChange, disk: Disk) -> None:
+    """Whoever voted to commit is counted on to say so: or what may be final elsewhere could be dropped."""
+    base_height = 0 if view_change.base is None else view_change.base.height
+    views = [
+        record.certificate.view
+        for record in disk.get_records()
+        if isinstance(record, PreparedRecord)
+        and record.certificate.height == base_height + 1
+        and record.certificate.view < view_change.view
+    ]
+    told = -1 if view_change.prepared is None else view_change.prepared.view
+    if max(views, default=-1) > told:
+        raise InvariantBroken(
+            "view_change_tells_all",
+            f"replica {replica}: VIEW-CHANGE for view {view_change.view} tells of view {told}, "
+            f"height {base_height + 1} is prepared in view {max(views)} on its disk",
+        )
+
+
+def _check_view_kept(replica: ReplicaId, kind: str, view: int, disk: Disk) -> None:
+    """The newest record of its kind is kept for good; one of a higher view says more."""
+    views = [
+        record.view_change.view if isinstance(record, ViewChangeRecord) else record.new_view.view
+        for record in disk.get_records()
+        if isinstance(record, ViewChangeRecord if kind == "VIEW-CHANGE" else NewViewRecord)
+        and isinstance(record, ViewChangeRecord | NewViewRecord)
+    ]
+    if not any(kept >= view for kept in views):
+        raise InvariantBroken(
+            "promise_on_disk", f"replica {replica}: {kind} for view {view} leaves before it is on disk"
+        )
+
+
+def _is_older(vote: Vote, disk: Disk) -> bool:
+    """Signed before the view change, as the journal's order shows: it merely leaves late."""
+    for record in disk.get_records():
+        if record == VoteRecord(vote):
+            return True
+        if isinstance(record, ViewChangeRecord) and record.view_change.view > vote.view:
+            return False
+    return False
