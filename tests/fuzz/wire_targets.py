@@ -90,7 +90,7 @@ def take_bodies(answer: bytes) -> None:
 class YoungLedger:
     """As much of a ledger as block sync looks at: one at its genesis."""
 
-    replica_set: Any = None
+    epoch: Any = None
 
     @property
     def head(self) -> Any:
