@@ -272,6 +272,9 @@ def test_v8_at_the_highest_view_nothing_overflows(cluster: Cluster) -> None:
     cluster.submit(b"a")
     cluster.run(60_000, 500)
     cluster.check_agreement()
+    # No view lies above it to ask for; the three others are a quorum, and the fourth follows them.
+    assert get_asked(cluster) == [0, VIEW_MAX, 0, 0]
+    assert [cluster.get_pending(replica) for replica in range(4)] == [[]] * 4
 
 
 def test_v9_the_smallest_view_that_more_than_f_ask_for_is_joined(cluster: Cluster) -> None:
