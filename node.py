@@ -36,6 +36,7 @@ from consensus.driver import Driver, ReplicaHalted
 from consensus.head import Head
 from consensus.journal import Journal, JournalCorrupt, JournalFailed
 from consensus.journal_entries import JournalContent, decode_entries
+from consensus.journal_records import OverrideRecord
 from consensus.messages import Vote, encode_message
 from consensus.replica import Replica
 from consensus.replica_set import Height, ReplicaId
@@ -373,11 +374,21 @@ def _log_evidence(first: Vote, second: Vote) -> None:
     _log.error("equivocation", replica=first.replica, height=first.height, view=first.view, votes=votes)
 
 
+def _log_overrides(content: JournalContent) -> None:
+    """What an operator has answered for, at every start again (rule P6)."""
+    for record in content.records:
+        if isinstance(record, OverrideRecord):
+            _log.warning(
+                "silence was ended", height=record.height, at_ms=record.time_ms, reason=record.reason
+            )
+
+
 async def run_node(settings: NodeSettings, *, stops_with_stdin: bool) -> int:
     """Open and run one node until it ends; the process's exit code. Raises what kept it from starting."""
     _log.info("opening", folder=str(settings.folder.directory))
     disks = Disks.open(settings)
     try:
+        _log_overrides(disks.journal_content)
         node = Node(disks)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -18,6 +18,7 @@ from cli.network import network_app
 from cli.node import node_app
 from cli.output import fail
 from cli.people import institution_app, member_app
+from cli.silence import end_silence
 from cli.simulate import simulate
 
 
@@ -53,6 +54,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo)
 app.command("simulate")(simulate)
+node_app.command("end-silence")(end_silence)
 app.add_typer(network_app, name="network")
 app.add_typer(node_app, name="node")
 app.add_typer(institution_app, name="institution")

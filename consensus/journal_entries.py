@@ -16,6 +16,7 @@ from consensus.journal import FRAME_BYTES_MAX, Entry
 from consensus.journal_records import (
     JournalRecord,
     NewViewRecord,
+    OverrideRecord,
     PreparedRecord,
     ProposalRecord,
     SilenceRecord,
@@ -30,6 +31,7 @@ from crypto.encoding import decode_as, encode
 _STANDING_VIEW_CHANGE: Final = 1
 _STANDING_NEW_VIEW: Final = 2
 _STANDING_SILENCE: Final = 3
+_STANDING_OVERRIDE: Final = 4
 
 
 class _Content(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
@@ -82,5 +84,7 @@ def _classify(record: JournalRecord) -> tuple[int, int]:
             return 0, _STANDING_NEW_VIEW
         case SilenceRecord():
             return 0, _STANDING_SILENCE
+        case OverrideRecord():
+            return 0, _STANDING_OVERRIDE
         case _:
             assert_never(record)

@@ -2,7 +2,7 @@
 
 A record is synced to disk before anything that depends on it is sent (rules P1 to P3), and is needed until a
 later height is durable; the newest VIEW-CHANGE and NEW-VIEW are needed for good, since a replica that asked
-for a view never again votes below it.
+for a view never again votes below it, and so is the newest act of an operator.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from consensus.ports import Proposal
 from crypto.encoding import decode_as, encode
 
 FORMAT_VERSION: Final = 1
+REASON_LENGTH_MAX: Final = 200
 
 _Counter = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 _Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -74,8 +75,23 @@ class SilenceRecord(Struct, frozen=True, array_like=True, forbid_unknown_fields=
     """0 while the others have not yet been heard."""
 
 
+class OverrideRecord(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=7):
+    """An operator has ended the silence, and answers for it; kept for good."""
+
+    height: _Counter
+    """Of the head at that time; once another height is durable the override has served."""
+    time_ms: _Counter
+    reason: Annotated[str, Meta(min_length=1, max_length=REASON_LENGTH_MAX)]
+
+
 JournalRecord: TypeAlias = (
-    ProposalRecord | VoteRecord | PreparedRecord | ViewChangeRecord | NewViewRecord | SilenceRecord
+    ProposalRecord
+    | VoteRecord
+    | PreparedRecord
+    | ViewChangeRecord
+    | NewViewRecord
+    | SilenceRecord
+    | OverrideRecord
 )
 
 
@@ -99,7 +115,7 @@ def select_needed(records: Sequence[JournalRecord], height: int) -> tuple[Journa
 
     def is_needed(index: int, record: JournalRecord) -> bool:
         match record:
-            case ViewChangeRecord() | NewViewRecord():
+            case ViewChangeRecord() | NewViewRecord() | OverrideRecord():
                 return last[type(record)] == index
             case SilenceRecord():
                 return last[type(record)] == index and not 0 < record.until <= height

@@ -128,6 +128,7 @@ class Replica:
             silent_until=memory.silent_until,
             height=head.height,
             voted_height=max((vote.height for vote in memory.votes), default=0),
+            is_overridden=memory.is_overridden,
         )
         self._agreement = self._open_height()
         restore(

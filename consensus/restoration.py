@@ -16,6 +16,7 @@ from consensus.head import Head
 from consensus.journal_records import (
     JournalRecord,
     NewViewRecord,
+    OverrideRecord,
     PreparedRecord,
     ProposalRecord,
     SilenceRecord,
@@ -41,6 +42,8 @@ class Memory:
     new_view: NewView | None
     silent_until: int | None
     """0 when silence was begun and its end not yet known."""
+    is_overridden: bool
+    """An operator has ended the silence, and nothing was committed since."""
 
 
 def read_journal(records: Sequence[JournalRecord], *, epoch: int, height: int) -> Memory:
@@ -55,8 +58,9 @@ def read_journal(records: Sequence[JournalRecord], *, epoch: int, height: int) -
     view_changes = [r.view_change for r in records if isinstance(r, ViewChangeRecord)]
     new_views = [r.new_view for r in records if isinstance(r, NewViewRecord)]
     silences = [r.until for r in records if isinstance(r, SilenceRecord)]
+    is_overridden = any(isinstance(r, OverrideRecord) and r.height == height for r in records)
     # The last one counts, over or not: an earlier one that is still in the file was decided upon since.
-    is_silent = bool(silences) and not 0 < silences[-1] <= height
+    is_silent = bool(silences) and not 0 < silences[-1] <= height and not is_overridden
     return Memory(
         votes=tuple(
             record.vote
@@ -68,6 +72,7 @@ def read_journal(records: Sequence[JournalRecord], *, epoch: int, height: int) -
         view_change=next((v for v in reversed(view_changes) if v.epoch == epoch), None),
         new_view=next((v for v in reversed(new_views) if v.epoch == epoch), None),
         silent_until=silences[-1] if is_silent else None,
+        is_overridden=is_overridden,
     )
 
 

@@ -24,9 +24,18 @@ class Startup:
     __slots__ = ("_heard", "_is_amnesiac", "_is_decided", "forgotten", "reason", "session", "silent_until")
 
     def __init__(
-        self, *, journal_missing: bool, silent_until: int | None, height: int = 0, voted_height: int = 0
+        self,
+        *,
+        journal_missing: bool,
+        silent_until: int | None,
+        height: int = 0,
+        voted_height: int = 0,
+        is_overridden: bool = False,
     ) -> None:
-        """`voted_height` is the highest for which the journal holds a vote, `height` that of the head."""
+        """`voted_height` is the highest for which the journal holds a vote, `height` that of the head.
+
+        `is_overridden`: an operator answers for it that nothing was forgotten; nobody is asked.
+        """
         self.session = 0
         """Of this start: the wall clock at the first tick; 0 before it and once the others were heard."""
         self.silent_until = 0 if silent_until is None else silent_until
@@ -35,11 +44,12 @@ class Startup:
         self.forgotten: ViewChange | None = None
         """My VIEW-CHANGE for the highest view that the others remember and the journal does not."""
         self._is_amnesiac = journal_missing or silent_until == 0
-        self._is_decided = self.silent_until > 0
+        self._is_decided = self.silent_until > 0 or is_overridden
         self._heard: dict[int, Recollection] = {}
-        if self._is_decided:
+        if self.silent_until:
             self.reason = f"silent until height {self.silent_until} is durable, by an earlier decision"
-        if voted_height > max(height + 1, self.silent_until) and not self._is_amnesiac:
+        is_ledger_behind = voted_height > max(height + 1, self.silent_until)
+        if is_ledger_behind and not self._is_amnesiac and not is_overridden:
             self.silent_until, self._is_decided = voted_height, True
             self.reason = (
                 f"the ledger lost blocks above height {height}: silent until height {voted_height} is "

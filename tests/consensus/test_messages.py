@@ -11,6 +11,7 @@ from consensus.certificates import Certificate, Phase, PreparedCertificate, Vote
 from consensus.journal_records import (
     JournalRecord,
     NewViewRecord,
+    OverrideRecord,
     PreparedRecord,
     ProposalRecord,
     SilenceRecord,
@@ -66,6 +67,7 @@ RECORDS: list[JournalRecord] = [
     ViewChangeRecord(VIEW_CHANGE),
     NewViewRecord(NEW_VIEW),
     SilenceRecord(7),
+    OverrideRecord(7, 1_700_000_000_000, "never voted before"),
 ]
 
 
@@ -156,6 +158,6 @@ def test_e5_what_is_signed_names_chain_kind_and_every_field() -> None:
 def test_a_truncated_journal_keeps_what_later_heights_and_views_need() -> None:
     old = ViewChangeRecord(msgspec.structs.replace(VIEW_CHANGE, view=2))
     assert select_needed([old, *RECORDS], 4) == tuple(RECORDS)
-    assert select_needed([old, *RECORDS], 5) == (RECORDS[3], RECORDS[4], RECORDS[5])
-    assert select_needed([old, *RECORDS], 7) == (RECORDS[3], RECORDS[4])
+    assert select_needed([old, *RECORDS], 5) == tuple(RECORDS[3:])
+    assert select_needed([old, *RECORDS], 7) == (RECORDS[3], RECORDS[4], RECORDS[6])
     assert select_needed([SilenceRecord(0)], 7) == (SilenceRecord(0),)

@@ -12,7 +12,13 @@ import pytest
 from consensus.certificates import Phase, compute_vote_bytes
 from consensus.effects import Effects
 from consensus.events import MessageReceived
-from consensus.journal_records import NewViewRecord, SilenceRecord, decode_record
+from consensus.journal_records import (
+    NewViewRecord,
+    OverrideRecord,
+    SilenceRecord,
+    decode_record,
+    encode_record,
+)
 from consensus.messages import NewView, PrePrepare, Recollection, ViewChange, Vote
 from consensus.replica_set import ReplicaId
 from crypto import tags
@@ -334,6 +340,25 @@ def test_p6_nobody_is_silenced_by_a_vote_that_it_never_cast(cluster: Cluster) ->
     status = cluster.replicas[3].status
     assert not status.is_silent
     assert not status.is_starting
+
+
+def test_p6_an_operator_can_end_the_silence_and_that_counts_for_one_height(cluster: Cluster) -> None:
+    cluster.submit(b"first")
+    cluster.run(500)
+    cluster.crash(3)
+    cluster.disks[3].journal = [encode_record(OverrideRecord(1, 1_700_000_000_000, "a test of the operator"))]
+    cluster.start(3)
+    cluster.crash(2)
+    cluster.submit(b"second")
+    cluster.run(3_000)
+    assert cluster.get_heights() == [2, 2, 1, 2]  # Without replica 3 there is no quorum.
+    cluster.crash(3)
+    cluster.disks[3].journal = cluster.disks[3].journal[:1]
+    cluster.start(3)
+    cluster.tick()
+    assert cluster.replicas[
+        3
+    ].status.is_starting  # The override was for height 1; the others are asked again.
 
 
 def test_p6_an_answer_to_an_earlier_start_is_not_taken_for_this_one(cluster: Cluster) -> None:
