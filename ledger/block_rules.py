@@ -55,7 +55,7 @@ def verify_before_execution(
 ) -> None:
     """Return when the header continues `head` and commits to these transactions. Raises BlockRefused.
 
-    Source: design rule E1, the whole block is validated before a vote.
+    Source: docs/protocol.md, section 4, step 2 (rule E1).
     """
     set_digest = replica_set.compute_digest()
     expectations: tuple[tuple[str, object, object], ...] = (

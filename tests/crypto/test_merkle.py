@@ -1,8 +1,9 @@
-"""RFC 6962 trees against the published vectors, and as properties."""
+"""RFC 6962 trees: against vectors made from the definitions alone, published ones, and as properties."""
 
 from __future__ import annotations
 
 import base64
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,10 @@ from crypto.merkle import (
     verify_consistency,
     verify_inclusion,
 )
+from tests.extra_data import list_extra_cases
 
-VECTORS = Path(__file__).parents[3] / "shared" / "data" / "rfc6962"
-
-
-def load(folder: str) -> list[Any]:
-    files = sorted((VECTORS / folder).rglob("*.json"))
-    if not files:
-        return [
-            pytest.param(None, marks=pytest.mark.skip(reason="the RFC 6962 vectors are not on this machine"))
-        ]
-    return [pytest.param(json.loads(file.read_text()), id="/".join(file.parts[-2:])) for file in files]
+FOLDER = Path(__file__).parents[1] / "vectors"
+VECTORS = json.loads((FOLDER / "merkle.json").read_text())
 
 
 def raw(text: str | None) -> bytes:
@@ -41,40 +35,69 @@ def leaves(count: int) -> list[bytes]:
     return [compute_leaf_hash(b"leaf %d" % number) for number in range(count)]
 
 
-@pytest.mark.parametrize("vector", load("inclusion"))
-def test_inclusion_vectors_pass_and_the_broken_ones_fail(vector: dict[str, Any]) -> None:
-    def verify() -> None:
-        verify_inclusion(
-            leaf_hash=raw(vector["leafHash"]),
-            index=vector["leafIdx"],
-            size=vector["treeSize"],
-            path=[raw(item) for item in vector["proof"] or []],
-            root=raw(vector["root"]),
-        )
-
-    if vector["wantErr"]:
-        with pytest.raises(ProofError):
-            verify()
-    else:
-        verify()
+def decide(verify: Any, *, holds: bool, **proof: Any) -> None:
+    """The proof verifies, or is refused with ProofError, as it should."""
+    if holds:
+        verify(**proof)
+        return
+    with pytest.raises(ProofError):
+        verify(**proof)
 
 
-@pytest.mark.parametrize("vector", load("consistency"))
-def test_consistency_vectors_pass_and_the_broken_ones_fail(vector: dict[str, Any]) -> None:
-    def verify() -> None:
-        verify_consistency(
-            first_size=vector["size1"],
-            first_root=raw(vector["root1"]),
-            second_size=vector["size2"],
-            second_root=raw(vector["root2"]),
-            path=[raw(item) for item in vector["proof"] or []],
-        )
+def read_case(case: dict[str, Any]) -> dict[str, Any]:
+    def read(value: Any) -> Any:
+        if isinstance(value, list):
+            return [bytes.fromhex(item) for item in value]
+        return bytes.fromhex(value) if isinstance(value, str) else value
 
-    if vector["wantErr"]:
-        with pytest.raises(ProofError):
-            verify()
-    else:
-        verify()
+    return {name: read(value) for name, value in case.items() if name != "name"}
+
+
+def test_the_program_still_makes_the_stored_vectors() -> None:
+    spec = importlib.util.spec_from_file_location("make_merkle_vectors", FOLDER / "make_merkle_vectors.py")
+    assert spec is not None
+    assert spec.loader is not None
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    assert program.compute_vectors() == VECTORS
+
+
+@pytest.mark.parametrize("case", VECTORS["inclusion"], ids=lambda case: case["name"])
+def test_inclusion_proofs_pass_and_the_broken_ones_fail(case: dict[str, Any]) -> None:
+    decide(verify_inclusion, **read_case(case))
+
+
+@pytest.mark.parametrize("case", VECTORS["consistency"], ids=lambda case: case["name"])
+def test_consistency_proofs_pass_and_the_broken_ones_fail(case: dict[str, Any]) -> None:
+    decide(verify_consistency, **read_case(case))
+
+
+@pytest.mark.parametrize("path", list_extra_cases("rfc6962/inclusion"))
+def test_published_inclusion_vectors_pass_and_the_broken_ones_fail(path: Path) -> None:
+    vector = json.loads(path.read_text())
+    decide(
+        verify_inclusion,
+        holds=not vector["wantErr"],
+        leaf_hash=raw(vector["leafHash"]),
+        index=vector["leafIdx"],
+        size=vector["treeSize"],
+        path=[raw(item) for item in vector["proof"] or []],
+        root=raw(vector["root"]),
+    )
+
+
+@pytest.mark.parametrize("path", list_extra_cases("rfc6962/consistency"))
+def test_published_consistency_vectors_pass_and_the_broken_ones_fail(path: Path) -> None:
+    vector = json.loads(path.read_text())
+    decide(
+        verify_consistency,
+        holds=not vector["wantErr"],
+        first_size=vector["size1"],
+        first_root=raw(vector["root1"]),
+        second_size=vector["size2"],
+        second_root=raw(vector["root2"]),
+        path=[raw(item) for item in vector["proof"] or []],
+    )
 
 
 @given(st.integers(1, 70), st.data())

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from records.bundles import BUNDLE_BYTES_MAX, ENTRIES_MAX, TITLE_CHARACTERS_MAX, BundleRefused, split_bundle
+from tests.extra_data import list_extra_cases
 
-DATA = Path(__file__).parents[3] / "shared" / "data" / "fhir"
 RESOURCE_TYPE = "/entry/1/resource/resourceType"
 PATIENT = {"resourceType": "Patient", "id": "p"}
 OBSERVATION = {
@@ -305,8 +305,7 @@ def test_odd_shapes_give_no_title_and_no_fault(code: object) -> None:
     assert split_bundle(bundle(PATIENT, resource))[1].title == ""
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="no FHIR samples beside the project")
-@pytest.mark.parametrize("path", sorted(DATA.rglob("*.json")), ids=lambda path: path.stem[:24])
+@pytest.mark.parametrize("path", list_extra_cases("fhir"))
 def test_real_bundles_are_taken_byte_for_byte(path: Path) -> None:
     raw = path.read_bytes()
     resources = [entry["resource"] for entry in json.loads(raw)["entry"]]
