@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Final
 
 CORES_WANTED_SHARE: Final = 0.95
@@ -72,6 +70,3 @@ class BenchResult:
     def to_json(self) -> dict[str, object]:
         """All figures, and the warning if there is one."""
         return {**asdict(self), "warning": self.warning}
-
-    def write_json(self, path: Path) -> None:
-        path.write_text(json.dumps(self.to_json(), indent=2) + "\n")

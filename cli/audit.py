@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.output import console, show_rows
+from cli.output import show, show_rows
 from cli.session import DEFAULT_FOLDER, AccountOption, JsonOption, NetworkOption, NodeOption, with_client
 
 audit_app = typer.Typer(help="Audit trail, statistics, alerts.", no_args_is_help=True)
@@ -89,10 +89,11 @@ def acknowledge(
     folder: NetworkOption = DEFAULT_FOLDER,
     node: NodeOption = "",
     account: AccountOption = "",
+    as_json: JsonOption = False,
 ) -> None:
     """As a regulator: this alert has been seen and is followed up."""
     answer = with_client(folder, node, account, lambda client: client.acknowledge_alert(alert))
-    console.print(f"acknowledged by transaction {answer.transaction}")
+    show(answer.model_dump(), as_json=as_json)
 
 
 def format_time(time_ms: int) -> str:

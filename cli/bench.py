@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +11,8 @@ from bench.load import LoadFailed
 from bench.processes import ProcessFailed
 from bench.result import BenchResult
 from bench.run import BenchSettings, run_bench
-from cli.output import console, error_console, fail, print_json, progress_bar
+from cli.json_target import JsonFileOption, JsonTarget
+from cli.output import console, fail, progress_bar
 
 bench_app = typer.Typer(help="Throughput, latency and memory of real daemons.", no_args_is_help=True)
 
@@ -30,28 +30,21 @@ def run(
     workers: Annotated[int, typer.Option(min=1, max=200, help="Clients that send at the same time.")] = 14,
     batch: Annotated[int, typer.Option(min=1, max=500, help="Transactions in one request.")] = 120,
     lone: Annotated[int, typer.Option(min=1, max=1_000, help="Single transactions to time.")] = 40,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures here as JSON; - is standard output.")
-    ] = None,
+    json_file: JsonFileOption = None,
 ) -> None:
     """Commit pre-signed evidence transactions sent over HTTP, with everything on."""
     settings = BenchSettings(
         transactions=transactions, workers=workers, batch_size=batch, lone_transactions=lone
     )
-    is_for_programs = str(json_file) == "-"
-    say = (error_console if is_for_programs else console).print
+    target = JsonTarget.open(json_file)
     try:
         with progress_bar("committing", transactions) as advance:
-            result = asyncio.run(run_bench(settings, on_committed=advance, say=say))
+            result = asyncio.run(run_bench(settings, on_committed=advance, say=target.words.print))
     except (ProcessFailed, LoadFailed) as error:
         fail(str(error))
-    if is_for_programs:
-        print_json(result.to_json())
-    else:
+    if not target.is_standard_output:
         _print(result)
-        if json_file is not None:
-            result.write_json(json_file)
-            console.print(f"figures written to {json_file}")
+    target.write(result.to_json())
     if not result.state_roots_equal:
         fail("the nodes do not agree on the state root: this is a defect, please report it")
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.output import console, fail, print_json
+from cli.output import console, fail, print_json, show
 from cli.session import DEFAULT_FOLDER, AccountOption, JsonOption, NetworkOption, NodeOption, with_client
 from contracts.grants import pairs
 from ledger.errors import ProofRefused
@@ -91,11 +91,12 @@ def receipt(
     folder: NetworkOption = DEFAULT_FOLDER,
     node: NodeOption = "",
     account: AccountOption = "",
+    as_json: JsonOption = False,
 ) -> None:
     """Write a transaction's receipt with its proof to a file."""
     data = with_client(folder, node, account, lambda client: client.get_receipt_proof(transaction))
     out.write_bytes(data)
-    console.print(f"{len(data)} bytes written to {out}")
+    show({"file": str(out), "bytes": len(data)}, as_json=as_json)
 
 
 @evidence_app.command("grants")
@@ -109,6 +110,7 @@ def grants(
     folder: NetworkOption = DEFAULT_FOLDER,
     node: NodeOption = "",
     account: AccountOption = "",
+    as_json: JsonOption = False,
 ) -> None:
     """Write the proof of all grants of a folder to one grantee, or of there being none, to a file."""
     data = with_client(
@@ -118,4 +120,4 @@ def grants(
         lambda client: client.get_grant_proof(alias, institution=institution, member=member or None),
     )
     out.write_bytes(data)
-    console.print(f"{len(data)} bytes written to {out}")
+    show({"file": str(out), "bytes": len(data)}, as_json=as_json)

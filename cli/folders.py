@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from cli.audit import format_time
-from cli.output import console, fail, show, show_rows
+from cli.output import fail, show, show_rows
 from cli.session import (
     DEFAULT_FOLDER,
     AccountOption,
@@ -185,10 +185,11 @@ def revoke(
     folder: NetworkOption = DEFAULT_FOLDER,
     node: NodeOption = "",
     account: AccountOption = "",
+    as_json: JsonOption = False,
 ) -> None:
     """No authorisation after this relies on the grant; copies already delivered stay where they are."""
     answer = with_client(folder, node, account, lambda client: client.revoke_grant(grant))
-    console.print(f"revoked at height {answer.height} by transaction {answer.transaction}")
+    show(answer.model_dump(), as_json=as_json)
 
 
 @grant_app.command("list")

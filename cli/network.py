@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from bench.processes import DaemonFile, LocalProcesses, ProcessFailed
-from cli.output import console, fail, show, show_rows
+from cli.output import console, fail, print_json, show, show_rows
 from cli.session import DEFAULT_FOLDER, JsonOption, get_node, load_network
 from client.client import Client
 from client.errors import ClientError
@@ -53,26 +53,27 @@ def init(
 
 
 @network_app.command("up")
-def up(folder: FolderArgument = DEFAULT_FOLDER) -> None:
+def up(folder: FolderArgument = DEFAULT_FOLDER, as_json: JsonOption = False) -> None:
     """Start every node in the background and wait until all are ready."""
     network = load_network(folder)
-    files = [DaemonFile(node.directory) for node in network.nodes]
-    for node, file in zip(network.nodes, files, strict=True):
-        if file.get_process_id() is not None:
-            console.print(f"{node.name} is running already")
-            continue
-        file.start()
+    rows = []
+    for node in network.nodes:
+        file = DaemonFile(node.directory)
+        was_running = file.get_process_id() is not None
+        if not was_running:
+            file.start()
+        rows.append({"node": node.name, "gateway": node.gateway_url, "was_running": was_running})
     try:
         asyncio.run(LocalProcesses.of_network(network).wait_ready(is_child=False))
     except ProcessFailed as error:
         fail(f"{error}\nstop the others with `chartchain network down {folder}`")
-    for node in network.nodes:
-        console.print(f"{node.name:<22} {node.gateway_url}")
-    console.print(f"all ready; the CA is {network.ca_file}; stop with `chartchain network down {folder}`")
+    show_rows(rows, as_json=as_json, title=f"network {network.name}")
+    if not as_json:
+        console.print(f"all ready; the CA is {network.ca_file}; stop with `chartchain network down {folder}`")
 
 
 @network_app.command("down")
-def down(folder: FolderArgument = DEFAULT_FOLDER) -> None:
+def down(folder: FolderArgument = DEFAULT_FOLDER, as_json: JsonOption = False) -> None:
     """Stop every node of the network."""
     network = load_network(folder)
     running = {}
@@ -86,7 +87,10 @@ def down(folder: FolderArgument = DEFAULT_FOLDER) -> None:
         if time.monotonic() > deadline:
             fail("some nodes have not stopped; look at their log/node.log")
         time.sleep(0.05)
-    console.print(f"stopped: {', '.join(running) or 'nothing was running'}")
+    if as_json:
+        print_json({"stopped": list(running)})
+    else:
+        console.print(f"stopped: {', '.join(running) or 'nothing was running'}")
 
 
 @network_app.command("status")
@@ -133,9 +137,14 @@ async def _ask(network: LocalNetwork, node: LocalNode) -> dict[str, object]:
 def logs(
     node_name: Annotated[str, typer.Argument(help="Which node.")],
     folder: FolderArgument = DEFAULT_FOLDER,
+    as_json: JsonOption = False,
 ) -> None:
     """The last lines of a node's log."""
     network = load_network(folder)
     node = get_node(network, node_name)
     process = next(item for item in LocalProcesses.of_network(network).nodes if item.name == node.name)
-    console.print(process.read_log_tail().rstrip() or f"{process.log_path}: nothing there yet", markup=False)
+    tail = process.read_log_tail().rstrip()
+    if as_json:
+        print_json({"node": node.name, "file": str(process.log_path), "lines": tail.splitlines()})
+    else:
+        console.print(tail or f"{process.log_path}: nothing there yet", markup=False)

@@ -12,7 +12,7 @@ from typing import Annotated, Final
 
 import typer
 
-from cli.output import console, fail, show
+from cli.output import fail, show
 from cli.session import JsonOption
 from client.client import Client
 from client.errors import ClientError
@@ -67,35 +67,57 @@ async def _ask(gateway_url: str, ca_file: Path) -> dict[str, object]:
 
 
 @node_app.command("doctor")
-def doctor(directory: DirectoryArgument) -> None:
-    """Look over a node's folder without starting it: settings, genesis, keys, journal, disk."""
+def doctor(directory: DirectoryArgument, as_json: JsonOption = False) -> None:
+    """Look over a node's folder without starting it: settings, genesis, keys, ledger, journal, disk."""
     settings = _load(directory)
-    console.print("[green]ok[/] settings")
     genesis = _check(settings)
-    console.print(
-        f"[green]ok[/] genesis {genesis.compute_chain_id().hex()}; keys and certificates are there and fit"
-    )
-    if not settings.folder.journal_directory.exists():
+    journal = settings.folder.journal_directory
+    if not journal.exists():
         fail(
-            f"{settings.folder.journal_directory}: absent; the node would start silent until the others' "
-            "certificates have passed all that it may have voted for"
+            f"{journal}: absent; the node would start silent until the others' certificates have passed "
+            "all that it may have voted for"
         )
-    console.print("[green]ok[/] journal")
     free = shutil.disk_usage(directory).free
     if free < FREE_BYTES_MIN:
         fail(f"{directory}: {free >> 20} MiB free found, {FREE_BYTES_MIN >> 20} expected: make room")
-    console.print(f"[green]ok[/] {free >> 30} GiB free on the disk")
+    findings = {
+        "settings": "ok",
+        "genesis": f"ok: {genesis.compute_chain_id().hex()}",
+        "keys": "ok: they and the certificates are there and fit",
+        "ledger": _look_at_ledger(settings, genesis),
+        "journal": "ok",
+        "disk": f"ok: {free >> 30} GiB free",
+    }
+    show(findings, as_json=as_json)
+
+
+def _look_at_ledger(settings: NodeSettings, genesis: Genesis) -> str:
+    """Whether data/ledger is of this genesis and whole, in words; exits with 1 when it is not."""
+    directory = settings.folder.ledger_directory
+    if not directory.exists() or not any(directory.iterdir()):
+        return "ok: none yet, the node makes it when it starts"
+    try:
+        chain = Chain.open(directory, genesis, settings.ledger)
+    except StoreInUse:
+        return "not looked at: the node is running"
+    except LedgerError as error:
+        fail(str(error))
+    try:
+        return f"ok: height {chain.head.height}, of this genesis"
+    finally:
+        chain.close()
 
 
 @node_app.command("snapshot")
-def snapshot(directory: DirectoryArgument) -> None:
+def snapshot(directory: DirectoryArgument, as_json: JsonOption = False) -> None:
     """Write a snapshot of the node's ledger now, for nodes that join; the node may run or not."""
     settings = _load(directory)
     genesis, shelf = _check(settings), settings.folder.snapshots_directory
     try:
         chain = Chain.open(settings.folder.ledger_directory, genesis, settings.ledger)
     except StoreInUse:
-        console.print(f"snapshot of height {_ask_for_snapshot(shelf)} written by the running node")
+        height = _ask_for_snapshot(shelf)
+        _show_snapshot(shelf / str(height), "the running node", as_json=as_json)
         return
     except LedgerError as error:
         fail(str(error))
@@ -106,7 +128,11 @@ def snapshot(directory: DirectoryArgument) -> None:
         fail(str(error))
     finally:
         chain.close()
-    console.print(f"snapshot of height {height} written to {shelf / str(height)}")
+    _show_snapshot(shelf / str(height), "this command", as_json=as_json)
+
+
+def _show_snapshot(folder: Path, writer: str, *, as_json: bool) -> None:
+    show({"height": int(folder.name), "folder": str(folder), "written_by": writer}, as_json=as_json)
 
 
 def _ask_for_snapshot(shelf: Path) -> int:

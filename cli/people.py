@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli.output import console, show, show_rows
+from cli.output import show, show_rows
 from cli.session import (
     DEFAULT_FOLDER,
     AccountOption,
@@ -71,7 +71,8 @@ def suspend_member(
     folder: NetworkOption = DEFAULT_FOLDER,
     node: NodeOption = "",
     account: AccountOption = "",
+    as_json: JsonOption = False,
 ) -> None:
     """Close an account at once; the handle is refused from the next block on."""
     answer = with_client(folder, node, account, lambda client: client.suspend_member(member, reason=reason))
-    console.print(f"suspended by transaction {answer.transaction}")
+    show(answer.model_dump(), as_json=as_json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -14,7 +13,8 @@ from typing import Annotated, Final
 
 import typer
 
-from cli.output import console, error_console, fail, print_json, progress_bar
+from cli.json_target import JsonFileOption, JsonTarget
+from cli.output import console, error_console, fail, progress_bar
 from simulation.progress import Series, WrongProgress, load_report, save_report
 from simulation.report import Report
 from simulation.run import run_seeds
@@ -54,11 +54,10 @@ def simulate(
         Path | None,
         typer.Option("--resume", help="Keep progress in this file, and go on from what it says."),
     ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the outcome here as JSON; - is standard output.")
-    ] = None,
+    json_file: JsonFileOption = None,
 ) -> None:
     """Run replicas on a faulty network and faulty disks, and check what must hold; a seed fixes all."""
+    target = JsonTarget.open(json_file)
     settings = SimulationSettings.create(
         replica_count=replicas,
         blocks=blocks,
@@ -67,13 +66,9 @@ def simulate(
     )
     series = Series(first_seed=first_seed if seed is None else seed, settings=settings)
     report = _run(series, 1 if seed is not None else seeds, jobs=jobs, resume=resume)
-    if json_file is None or str(json_file) != "-":
+    if not target.is_standard_output:
         _print(series, report)
-    if json_file is not None:
-        if str(json_file) == "-":
-            print_json(report.summarize())
-        else:
-            json_file.write_text(json.dumps(report.summarize(), indent=2) + "\n")
+    target.write(report.summarize())
     if report.violations:
         first = report.violations[0]
         fail(

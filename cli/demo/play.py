@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,7 +15,7 @@ from cli.demo.failing import kill_primary
 from cli.demo.preparing import register_folders, store_records
 from cli.demo.proving import compare_nodes, print_audit, verify_offline
 from cli.demo.sharing import alter_blob, ask_without_grant, grant_and_read, revoke
-from cli.demo.stage import Stage, StepFailed
+from cli.demo.stage import BundleOutcome, Stage, StepFailed
 from client.errors import ClientError
 from config.local_network import create_local_network
 
@@ -54,14 +53,16 @@ class DemoResult:
     steps: tuple[StepResult, ...]
     heights: dict[str, int]
     state_roots: dict[str, str]
+    bundles: tuple[BundleOutcome, ...]
     seconds: float
 
     @property
-    def is_ok(self) -> bool:
+    def went_through(self) -> bool:
+        """Every step was run and saw what it must see."""
         return len(self.steps) == len(STEPS) and all(step.ok for step in self.steps)
 
-    def write_json(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+    def to_json(self) -> dict[str, object]:
+        return asdict(self)
 
 
 async def play(
@@ -105,6 +106,7 @@ async def play(
             steps=tuple(results),
             heights=dict(stage.heights),
             state_roots=dict(stage.state_roots),
+            bundles=tuple(stage.bundle_outcomes),
             seconds=round(time.monotonic() - begin, 1),
         )
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from cli.demo.stage import Child, Person, Stage, expect
+from cli.demo.stage import BundleOutcome, Child, Person, Stage, expect
 from client.client import Client
 from client.errors import Refused
 from client.models import MandateRequest
@@ -22,23 +23,23 @@ MANDATE_DAYS: Final = 300
 
 async def register_folders(stage: Stage) -> list[str]:
     """Each institution opens folders under aliases of its own; the first is a child with a guardian."""
-    patients = generate_patients(SEED, stage.synthetic_patients)
+    # The first synthetic patient is a child, without whom there is no play.
+    patients = generate_patients(SEED, max(1, stage.synthetic_patients))
     holders = [node for node in stage.network.nodes if node.kind != "regulator"]
-    child_index = next(number for number, patient in enumerate(patients) if patient.is_child)
     for node in holders:
         stage.aliases[node.name] = []
-    for number, _ in enumerate(patients):
-        node = stage.hospital if number == child_index else holders[number % len(holders)]
+    for number, patient in enumerate(patients):
+        node = holders[number % len(holders)]
         officer = await stage.connect_officer(node)
         answer = await officer.register_patient(f"local-{number:04d}")
         stage.aliases[node.name].append(answer.alias)
-        stage.patients[answer.alias] = patients[number]
-        if number == child_index:
+        stage.patients[answer.alias] = patient
+        if number == 0:
             stage.child = await _attest_guardian(officer, answer.alias)
     stage.doctor = await stage.register_person(stage.other_hospital, "clinician")
     child = stage.get_child()
     return [
-        f"{len(patients)} folders at {len(holders)} institutions, every alias a random number of its own",
+        f"folders at {len(holders)} institutions: {len(patients)}, every alias a random number of its own",
         f"the main patient is a child (alias {child.alias[:8]}…): a guardian speaks for it by mandate "
         f"{child.mandate[:8]}…, {MANDATE_DAYS} days",
         "names, birthdays and identity numbers stay with the institution; none is on the ledger",
@@ -71,11 +72,13 @@ async def store_records(stage: Stage) -> list[str]:
     child.blobs = tuple(sorted(_list_files(vault_blobs) - before))
     expect(len(child.blobs) > 0, f"{vault_blobs}: no new sealed file found after storing the child's records")
     counts = await asyncio.gather(*(_store_all(stage, node) for node in stage.network.nodes))
-    lines = [
+    lines = [await _store_file(stage, number, path) for number, path in enumerate(stage.bundles)]
+    counts += [outcome.records for outcome in stage.bundle_outcomes]
+    return [
         f"{child.records + sum(counts)} records sealed (AES-256-GCM, a key for each) and anchored",
         "an anchor is a Merkle root over salted commitments: nothing about content can be guessed from it",
+        *lines,
     ]
-    return lines + [await _store_file(stage, path) for path in stage.bundles]
 
 
 async def _store_all(stage: Stage, node: LocalNode) -> int:
@@ -92,14 +95,18 @@ async def _store(stage: Stage, node: LocalNode, alias: str) -> list[str]:
     return [record.record_class for record in answer.records]
 
 
-async def _store_file(stage: Stage, path: Path) -> str:
-    """A bundle from the command line: taken whole or refused with the reason."""
+async def _store_file(stage: Stage, number: int, path: Path) -> str:
+    """A bundle from the command line: taken whole or refused with the reason. Faults of ours are raised."""
     officer = await stage.connect_officer(stage.hospital)
-    alias = (await officer.register_patient(f"file-{path.stem}"[:80])).alias
+    alias = (await officer.register_patient(f"file-{number:04d}")).alias
     try:
         answer = await officer.store_bundle(alias, path.read_bytes())
     except Refused as refused:
-        return f"{path.name}: refused whole, nothing stored: {refused.message}"
+        if refused.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise
+        stage.bundle_outcomes.append(BundleOutcome(file=path.name, refused=refused.code))
+        return f"{path.name}: REFUSED whole, nothing of it stored: {refused}"
+    stage.bundle_outcomes.append(BundleOutcome(file=path.name, records=len(answer.records)))
     classes = {record.record_class for record in answer.records}
     return f"{path.name}: {len(answer.records)} records of {len(classes)} classes sealed and anchored"
 

@@ -34,6 +34,21 @@ class Person:
     key: SigningKey
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleOutcome:
+    """What became of a bundle from the command line."""
+
+    file: str
+    records: int = 0
+    refused: str = ""
+    """The refusal's code; empty when the bundle was taken in."""
+
+    @property
+    def is_broken(self) -> bool:
+        """Refused for a fault of the bundle; an institution's own data merely has no folder to go to."""
+        return self.refused not in ("", "no_patient")
+
+
 @dataclass(slots=True)
 class Child:
     """The main patient: folder alias at the children's hospital, and what was stored there."""
@@ -69,6 +84,7 @@ class Stage:
     """Aliases by the name of the node that holds them."""
     patients: dict[str, SyntheticPatient] = field(default_factory=dict)
     """The synthetic patient behind each alias: known here, not on the ledger."""
+    bundle_outcomes: list[BundleOutcome] = field(default_factory=list)
     child: Child | None = None
     doctor: Person | None = None
     heights: dict[str, int] = field(default_factory=dict)

@@ -243,6 +243,10 @@ def test_a_record_is_taken_in_granted_read_revoked_and_audited(network: Path, tm
 
 @pytest.mark.slow
 def test_up_twice_starts_nothing_twice_and_down_stops_all(network: Path) -> None:
-    assert succeed("network", "up", network).count("is running already") == 4
-    succeed("network", "down", network)
+    again = json.loads(succeed("network", "up", network, "--json"))
+    assert [row["was_running"] for row in again] == [True] * 4
+    logs = json.loads(succeed("network", "logs", again[0]["node"], network, "--json"))
+    assert any("started" in line for line in logs["lines"])
+    stopped = json.loads(succeed("network", "down", network, "--json"))["stopped"]
+    assert stopped == [row["node"] for row in again]
     assert "nothing was running" in succeed("network", "down", network)
