@@ -1,0 +1,212 @@
+"""A flooding member costs the others at most 30 % of what they do without it, and no memory without bound.
+
+Measured against the same network with that member simply dead. The flooder runs with the lowest priority: it
+is to cost its victims what refusing it costs, not the processor that it takes for itself on one machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from bench.load import LoadGenerator
+from bench.machine import get_resident_bytes
+from bench.processes import LocalProcesses
+from bench.workload import AnchorWorkload
+from config.local_network import LocalNetwork, LocalNode, create_local_network
+from crypto.key_files import read_key_file
+from ledger.genesis import Parameters
+from ledger.transaction import encode_transaction
+from tests.end_to_end.clients import Clients, open_clients
+
+pytestmark = pytest.mark.timeout(600)
+
+LOG = logging.getLogger(__name__)
+RATE_KEPT_MIN = 0.7
+RESIDENT_BYTES_MAX = 300 << 20
+FLOODER = 3
+KINDS = (
+    "garbage",
+    "proposals",
+    "statuses",
+    "votes",
+    "view_changes",
+    "requests",
+    "strangers_transactions",
+)
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> LocalNetwork:
+    # The turn never passes to the flooder: what a dead primary costs is measured elsewhere.
+    parameters = Parameters(state_buckets_log2=8, blocks_per_primary=1_000_000)
+    return create_local_network(tmp_path / "network", parameters=parameters)
+
+
+@pytest.fixture
+def processes(network: LocalNetwork) -> Iterator[LocalProcesses]:
+    with LocalProcesses.of_network(network) as running:
+        running.start()
+        yield running
+
+
+@contextmanager
+def flood(node: LocalNode, kind: str) -> Iterator[None]:
+    command = ["nice", "-n", "19", sys.executable, "-m", "tests.end_to_end.flooding_peer"]
+    with subprocess.Popen([*command, str(node.directory), kind], stdin=subprocess.PIPE) as flooder:
+        try:
+            yield
+            assert flooder.poll() is None, "the flooder has ended"
+        finally:
+            flooder.kill()
+
+
+class Load:
+    """Anchors through the honest nodes' gateways, as fast as they commit."""
+
+    def __init__(self, network: LocalNetwork, session: aiohttp.ClientSession) -> None:
+        node = network.nodes[0]
+        self._session = session
+        self._urls = network.gateway_urls[:FLOODER]
+        self._workload = AnchorWorkload(
+            key=read_key_file(node.folder.institution_key_file),
+            institution=node.institution,
+            chain_id=network.chain_id,
+            aliases=tuple(secrets.token_bytes(16) for _ in range(8)),
+        )
+
+    async def open_folders(self) -> None:
+        opening = [encode_transaction(item) for item in self._workload.sign_aliases(compute_expiry_ms())]
+        await LoadGenerator(self._session, self._urls[:1]).run(iter(opening), workers=1, batch_size=8)
+
+    async def measure_rate(self, count: int) -> float:
+        """Transactions committed in a second."""
+        signed = list(self._workload.sign_anchors(count, compute_expiry_ms()))
+        begin = time.monotonic()
+        await LoadGenerator(self._session, self._urls).run(iter(signed), workers=6, batch_size=50)
+        return count / (time.monotonic() - begin)
+
+
+async def wait_heard(clients: Clients) -> None:
+    """Until every honest node has received a good deal more from the flooder."""
+    name = f'chartchain_links_bytes_received_total{{replica="{FLOODER}"}}'
+    urls = clients.urls[:FLOODER]
+    before = [(await clients.read_metrics(url))[name] for url in urls]
+    async with asyncio.timeout(30):
+        for url, known in zip(urls, before, strict=True):
+            while True:
+                if (await clients.read_metrics(url))[name] > known + 10_000:
+                    break
+                await asyncio.sleep(0.1)
+
+
+def compute_expiry_ms() -> int:
+    return time.time_ns() // 1_000_000 + 300_000
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", KINDS)
+async def test_rule_D1_a_flooding_member_costs_at_most_30_percent(
+    network: LocalNetwork, processes: LocalProcesses, kind: str
+) -> None:
+    await processes.wait_ready()
+    tls = ssl.create_default_context(cafile=str(network.ca_file))
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls)) as session,
+        open_clients(network) as clients,
+    ):
+        load = Load(network, session)
+        await load.open_folders()
+        processes.nodes[FLOODER].kill()
+        await load.measure_rate(500)
+        quiet, flooded = [], []
+        for _ in range(3):  # In turns: the machine has other things to do, too.
+            quiet.append(await load.measure_rate(1_500))
+            with flood(network.nodes[FLOODER], kind):
+                await wait_heard(clients)
+                flooded.append(await load.measure_rate(1_500))
+    kept = max(flooded) / max(quiet)
+    resident = check_resident_bytes(processes)
+    LOG.info("%s: %.0f %% of the rate kept, at most %d MB resident", kind, 100 * kept, resident >> 20)
+    LOG.info("quiet %s, flooded %s", rounded(quiet), rounded(flooded))
+    assert kept >= RATE_KEPT_MIN
+
+
+@pytest.mark.slow
+async def test_rule_D1_commits_go_on_while_a_member_floods(
+    network: LocalNetwork, processes: LocalProcesses
+) -> None:
+    await processes.wait_ready()
+    processes.nodes[FLOODER].kill()
+    async with open_clients(network) as clients:
+        await clients.open_folder()
+        with flood(network.nodes[FLOODER], "statuses"):
+            await wait_heard(clients)
+            await clients.commit(clients.sign(200), clients.urls[0])
+    check_resident_bytes(processes)
+
+
+@pytest.mark.soak
+async def test_rule_D1_a_hundred_flooding_clients_are_refused_and_commits_go_on(
+    network: LocalNetwork, processes: LocalProcesses
+) -> None:
+    """Strangers ask as fast as they can, at every gateway, with bodies that are refused only once read."""
+    await processes.wait_ready()
+    tls = ssl.create_default_context(cafile=str(network.ca_file))
+    connector = aiohttp.TCPConnector(ssl=tls, limit=0)
+    async with (
+        aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=10)) as strangers,
+        open_clients(network) as clients,
+    ):
+        await clients.open_folder()
+        flooding = [
+            asyncio.create_task(ask_for_ever(strangers, clients.urls[number % 4])) for number in range(100)
+        ]
+        try:
+            for _ in range(5):
+                await asyncio.sleep(1.0)
+                await clients.commit(clients.sign(20), clients.urls[0], timeout_seconds=120)
+            resident = check_resident_bytes(processes)
+        finally:
+            for task in flooding:
+                task.cancel()
+            counts = await asyncio.gather(*flooding, return_exceptions=True)
+        statuses = await clients.wait_agreement(clients.urls, 101)
+    LOG.info("at most %d MB resident", resident >> 20)
+    assert all(isinstance(count, asyncio.CancelledError) for count in counts), counts
+    assert {status["history_size"] for status in statuses} == {101}
+
+
+async def ask_for_ever(session: aiohttp.ClientSession, url: str) -> None:
+    body = secrets.token_bytes(100_000)
+    while True:
+        try:
+            headers = {"Content-Type": "application/msgpack"}
+            async with session.post(f"{url}/v1/transactions", data=body, headers=headers) as response:
+                assert 400 <= response.status < 600
+            async with session.get(f"{url}/v1/transactions/{secrets.token_hex(32)}?wait_ms=1000") as response:
+                await response.read()
+        except (aiohttp.ClientError, TimeoutError):
+            await asyncio.sleep(0.01)
+
+
+def check_resident_bytes(processes: LocalProcesses) -> int:
+    """The largest of the running daemons."""
+    largest = max(get_resident_bytes(process_id) for process_id in processes.process_ids)
+    assert largest <= RESIDENT_BYTES_MAX
+    return largest
+
+
+def rounded(rates: Sequence[float]) -> list[int]:
+    return [round(rate) for rate in rates]
