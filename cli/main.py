@@ -14,6 +14,7 @@ from cli.bench import bench_app
 from cli.demo.command import demo
 from cli.evidence import evidence_app
 from cli.folders import folder_app, grant_app, record_app
+from cli.governance import governance_app
 from cli.network import network_app
 from cli.node import node_app
 from cli.output import fail
@@ -63,6 +64,7 @@ app.add_typer(folder_app, name="folder")
 app.add_typer(record_app, name="record")
 app.add_typer(grant_app, name="grant")
 app.add_typer(evidence_app, name="evidence")
+app.add_typer(governance_app, name="governance")
 app.add_typer(audit_app, name="audit")
 app.add_typer(bench_app, name="bench")
 

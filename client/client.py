@@ -67,6 +67,10 @@ class Client:
     async def list_institutions(self) -> tuple[models.InstitutionAnswer, ...]:
         return (await self._get("/v1/institutions", models.InstitutionsAnswer)).institutions
 
+    async def get_governance(self) -> models.GovernanceAnswer:
+        """Nodes, replica set and proposals; changes are transactions of `contracts.calls.governance`."""
+        return await self._get("/v1/governance", models.GovernanceAnswer)
+
     async def get_block(self, height: int) -> models.BlockAnswer:
         return await self._get(f"/v1/blocks/{height}", models.BlockAnswer)
 

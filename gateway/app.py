@@ -26,6 +26,7 @@ from gateway.desk import Desk
 from gateway.errors import Handler, TooMany, Unavailable, answer_problems
 from gateway.events import Events
 from gateway.folders import Folders
+from gateway.governance_view import GovernanceView
 from gateway.grants import Grants
 from gateway.holders import Holders
 from gateway.ledger_view import LedgerView
@@ -133,6 +134,7 @@ class Gateway:
             get_readiness=self._get_readiness,
             institution=self._vault.holder,
         ).list_operations()
+        yield from GovernanceView(chain=chain, authenticator=authenticator).list_operations()
         yield from Transactions(
             chain=chain,
             submit=self._submit,

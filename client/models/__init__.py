@@ -45,6 +45,7 @@ from client.models.base import (
     Text,
     TimeMs,
 )
+from client.models.governance import GovernanceAnswer, KeyChangeEntry, NodeAnswer, ProposalEntry
 from client.models.grants import GrantAnswer, GrantEntry, GrantRequest, GrantsAnswer, RevokeAnswer
 from client.models.ledger import (
     BlockAnswer,
@@ -86,6 +87,7 @@ __all__ = [
     "EventAnswer",
     "FolderAnswer",
     "FolderRecord",
+    "GovernanceAnswer",
     "GrantAnswer",
     "GrantEntry",
     "GrantRequest",
@@ -94,6 +96,7 @@ __all__ = [
     "Identifier",
     "InstitutionAnswer",
     "InstitutionsAnswer",
+    "KeyChangeEntry",
     "LinkAliasRequest",
     "LoginAnswer",
     "LoginRequest",
@@ -102,9 +105,11 @@ __all__ = [
     "MemberAnswer",
     "MemberRequest",
     "Model",
+    "NodeAnswer",
     "PatientAnswer",
     "PatientRequest",
     "Problem",
+    "ProposalEntry",
     "PublicKeyHex",
     "ReadAnswer",
     "ReadRecord",
