@@ -6,6 +6,9 @@ It starts in this order: settings, keys, disks (ledger, journal, vault), network
 cleanly on SIGTERM and SIGINT. Whatever goes wrong with a disk, and whatever halts the replica, ends the
 process at once: a node that cannot trust its disk must not go on talking (rule P7).
 
+Where blocks alone do not help it leaves off, fetches a snapshot with the links only, and starts again on
+that.
+
 Exit codes: 0 stopped on request, 1 could not start, 2 wrong usage, 3 had to stop; the reason is on stderr.
 """
 
@@ -19,7 +22,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,21 +42,24 @@ from consensus.journal_entries import JournalContent, decode_entries
 from consensus.journal_records import OverrideRecord
 from consensus.messages import Vote, encode_message
 from consensus.replica import Replica
-from consensus.replica_set import Height, ReplicaId
+from consensus.replica_set import Height, ReplicaId, ReplicaSet
 from crypto.encoding import EncodingError
 from crypto.key_files import KeyFileError, read_key_file
 from crypto.signatures import SigningKey, verify_signature
 from gateway.app import build_gateway
 from gateway.ports import Readiness
 from gateway.server import start_gateway
+from gateway.waiting import build_waiting_gateway
 from ledger.block_sync import SyncBlock, serve_blocks
 from ledger.chain import Chain
+from ledger.contract_set import load_built_in
 from ledger.errors import LedgerError, StoreFailed
 from ledger.snapshot_keeper import SnapshotKeeper
 from ledger.snapshot_shelf import SnapshotShelf
 from network.block_sync import BlockSync
 from network.bodies import BodyFetcher
 from network.collector import NodeCollector
+from network.joining import JoinFolders, Joining, JoinPolicy
 from network.known_nodes import KnownNodes
 from network.ledger_application import LedgerApplication
 from network.link_ports import LinkHandlers, PeerAddress
@@ -61,6 +67,7 @@ from network.links import Links
 from network.readiness import find_obstacle
 from network.relay import TransactionRelay
 from network.requests import RequestKind
+from network.snapshot_serving import SnapshotServer
 from network.tls import LinkTls, TlsSetupFailed, build_gateway_client_context, build_gateway_server_context
 from vault.errors import VaultError
 from vault.key_ring import KeyRing
@@ -69,6 +76,8 @@ from vault.vault import Vault
 EXIT_OK: Final = 0
 EXIT_NOT_STARTED: Final = 1
 EXIT_HALTED: Final = 3
+NEEDS_SNAPSHOT: Final = -1
+"""Of `run_node` alone: the node is to join by a snapshot, then to run again."""
 CLOSE_TIMEOUT_SECONDS: Final = 5.0
 GC_THRESHOLDS: Final = (20_000, 20, 50)
 """Rarer collections: nearly all that a block allocates is freed by counting references."""
@@ -153,7 +162,8 @@ class Node:
         self._loop = asyncio.get_running_loop()
         self._failure: asyncio.Future[None] = self._loop.create_future()
         self.is_started = False
-        self.links = self._build_links()
+        self.needs_snapshot = False
+        self.links = build_links(settings, chain.replica_set, chain.chain_id)
         self.relay = TransactionRelay(
             chain=chain,
             links=self.links,
@@ -181,14 +191,15 @@ class Node:
             serve=self._serve_blocks,
             on_synced=lambda *synced: self.driver.post_chain_synced(*synced),
             on_failure=self.halt,
+            join_policy=JoinPolicy(self.links, chain.genesis, settings=settings.network.fetch),
+            on_join=self._leave_for_snapshot,
             settings=settings.network.fetch,
         )
         self.driver = self._build_driver()
-        self.snapshots = SnapshotKeeper(
-            chain,
-            SnapshotShelf(settings.folder.snapshots_directory),
-            settings.snapshots,
-            on_failure=self._halt_from_thread,
+        shelf = SnapshotShelf(settings.folder.snapshots_directory)
+        self.snapshots = SnapshotKeeper(chain, shelf, settings.snapshots, on_failure=self._halt_from_thread)
+        self.snapshot_server = SnapshotServer(
+            shelf, lambda: chain.archive, on_failure=self.halt, settings=settings.network.fetch
         )
         self._gateway: web.AppRunner | None = None
         known = KnownNodes(lambda: chain.state, lambda: chain.replica_set, self.links.update_nodes)
@@ -205,10 +216,9 @@ class Node:
     def stop(self) -> None:
         self._stopped.set()
 
-    def on_stdin(self) -> None:
-        """Standard input has something to read, or was closed by whoever started this node."""
-        if not os.read(sys.stdin.fileno(), 4_096):
-            self.stop()
+    def _leave_for_snapshot(self) -> None:
+        self.needs_snapshot = True
+        self.stop()
 
     async def run(self) -> None:
         """Run until `stop`. Raises what halted the node; OSError when an address cannot be had."""
@@ -216,6 +226,7 @@ class Node:
             self.application.restore(proposal, bodies)
         self.links.serve(RequestKind.BODIES, self.bodies.on_request)
         self.links.serve(RequestKind.BLOCKS, self.block_sync.on_request)
+        self.links.serve(RequestKind.SNAPSHOT, self.snapshot_server.on_request)
         handlers = LinkHandlers(
             on_consensus=self.driver.post_message,
             on_transactions=self.relay.on_transactions,
@@ -261,26 +272,6 @@ class Node:
         )
 
     # Joining the parts
-
-    def _build_links(self) -> Links:
-        settings, folder = self._settings, self._settings.folder
-        return Links(
-            replica=self._replica_id,
-            replica_set=self._disks.chain.replica_set,
-            chain_id=self._disks.chain.chain_id,
-            tls=LinkTls.load(
-                ca_file=folder.ca_file,
-                certificate_file=folder.node_certificate_file,
-                key_file=folder.node_key_file,
-            ),
-            listen_host=settings.node.link_host,
-            listen_port=settings.node.link_port,
-            addresses=tuple(
-                PeerAddress(replica=ReplicaId(peer.replica), host=peer.host, port=peer.port)
-                for peer in settings.peers
-            ),
-            settings=settings.network.links,
-        )
 
     def _build_driver(self) -> Driver:
         chain, journal = self._disks.chain, self._disks.journal
@@ -329,7 +320,15 @@ class Node:
                 client_tls=build_gateway_client_context(folder.ca_file),
                 halt=self.halt,
                 collectors=(
-                    NodeCollector(self.driver, self.links, self.relay, self.block_sync, self.bodies),
+                    NodeCollector(
+                        self.driver,
+                        self.links,
+                        self.relay,
+                        self.block_sync,
+                        self.bodies,
+                        self.snapshots,
+                        self.snapshot_server,
+                    ),
                 ),
             )
         except ValueError as error:
@@ -368,6 +367,28 @@ class Node:
         self.relay.send_pending(replica)
 
 
+def build_links(settings: NodeSettings, replica_set: ReplicaSet, chain_id: bytes) -> Links:
+    """The node's links to the members of a replica set. Raises TlsSetupFailed."""
+    folder = settings.folder
+    return Links(
+        replica=ReplicaId(settings.node.replica),
+        replica_set=replica_set,
+        chain_id=chain_id,
+        tls=LinkTls.load(
+            ca_file=folder.ca_file,
+            certificate_file=folder.node_certificate_file,
+            key_file=folder.node_key_file,
+        ),
+        listen_host=settings.node.link_host,
+        listen_port=settings.node.link_port,
+        addresses=tuple(
+            PeerAddress(replica=ReplicaId(peer.replica), host=peer.host, port=peer.port)
+            for peer in settings.peers
+        ),
+        settings=settings.network.links,
+    )
+
+
 def _log_evidence(first: Vote, second: Vote) -> None:
     """Two signed votes that contradict each other, in full: anybody can verify them."""
     votes = [encode_message(vote).hex() for vote in (first, second)]
@@ -390,11 +411,7 @@ async def run_node(settings: NodeSettings, *, stops_with_stdin: bool) -> int:
     try:
         _log_overrides(disks.journal_content)
         node = Node(disks)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, node.stop)
-        if stops_with_stdin:
-            loop.add_reader(sys.stdin.fileno(), node.on_stdin)
+        _stop_on_request(node.stop, stops_with_stdin=stops_with_stdin)
         # What was made so far lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
@@ -410,7 +427,72 @@ async def run_node(settings: NodeSettings, *, stops_with_stdin: bool) -> int:
     finally:
         await asyncio.get_running_loop().shutdown_default_executor()
         disks.close()
-    return EXIT_OK
+    return NEEDS_SNAPSHOT if node.needs_snapshot else EXIT_OK
+
+
+async def join_by_snapshot(settings: NodeSettings, *, stops_with_stdin: bool) -> bool:
+    """Put a snapshot's ledger in the place of the node's own; False when told to stop before it is there.
+
+    Raises like `run_node`.
+    """
+    folder, genesis = settings.folder, check_node(settings)
+    links = build_links(settings, genesis.replica_set, genesis.compute_chain_id())
+    joining = Joining(
+        links,
+        genesis,
+        JoinFolders(
+            joining=folder.joining_directory,
+            ledger=folder.ledger_directory,
+            snapshots=folder.snapshots_directory,
+        ),
+        contract_set=load_built_in(),
+        store_settings=settings.ledger.store,
+        settings=settings.network.fetch,
+    )
+    gateway = await start_gateway(
+        build_waiting_gateway(lambda: joining.progress),
+        host=settings.gateway.host,
+        port=settings.gateway.port,
+        tls=build_gateway_server_context(folder.gateway_certificate_file, folder.gateway_key_file),
+    )
+    stopped = asyncio.Event()
+    _stop_on_request(stopped.set, stops_with_stdin=stops_with_stdin)
+    await links.start(LinkHandlers.deaf())
+    running, stopping = asyncio.create_task(joining.run()), asyncio.create_task(stopped.wait())
+    try:
+        await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            running.result()
+        return running.done()
+    finally:
+        joining.stop()
+        for task in (running, stopping):
+            task.cancel()
+        await asyncio.gather(running, stopping, return_exceptions=True)
+        await links.close()
+        await gateway.cleanup()
+
+
+def run_until_stopped(settings: NodeSettings, *, stops_with_stdin: bool) -> int:
+    """Run the node, and join by a snapshot whenever it needs one; the process's exit code."""
+    while (code := asyncio.run(run_node(settings, stops_with_stdin=stops_with_stdin))) == NEEDS_SNAPSHOT:
+        if not asyncio.run(join_by_snapshot(settings, stops_with_stdin=stops_with_stdin)):
+            return EXIT_OK
+    return code
+
+
+def _stop_on_request(stop: Callable[[], None], *, stops_with_stdin: bool) -> None:
+    """On SIGTERM, on SIGINT, and when whoever started this node closes its standard input."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+
+    def on_stdin() -> None:
+        if not os.read(sys.stdin.fileno(), 4_096):
+            stop()
+
+    if stops_with_stdin:
+        loop.add_reader(sys.stdin.fileno(), on_stdin)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -423,7 +505,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = load_node_settings(options.config)
         configure_logging(settings.log.level)
         structlog.contextvars.bind_contextvars(node=settings.node.name)
-        return asyncio.run(run_node(settings, stops_with_stdin=options.stop_with_stdin))
+        return run_until_stopped(settings, stops_with_stdin=options.stop_with_stdin)
     except _CANNOT_START as error:
         sys.stderr.write(f"node: cannot start: {error}\n")
         return EXIT_NOT_STARTED

@@ -52,6 +52,12 @@ class SyncedChain(Protocol):
     def epoch(self) -> CurrentEpoch: ...
 
 
+class JoinPolicy(Protocol):
+    """Whether a snapshot is needed, and to be had: `network.joining`."""
+
+    async def should_join(self, *, height: int, target: int, is_stuck: bool) -> bool: ...
+
+
 ServeBlocks = Callable[[int, int, int], list[SyncBlock]]
 """Committed blocks from a height up: (height from, count at most, bytes at most)."""
 
@@ -87,19 +93,28 @@ class BlockSync:
         serve: ServeBlocks,
         on_synced: OnSynced,
         on_failure: Callable[[BaseException], None],
+        join_policy: JoinPolicy | None = None,
+        on_join: Callable[[], None] = lambda: None,
         settings: FetchSettings | None = None,
     ) -> None:
-        """`on_failure` is told what must stop the node: the disk, or results that differ."""
+        """`on_failure` is told what must stop the node: the disk, or results that differ.
+
+        `on_join` is called where blocks alone do not help and `join_policy` has seen a snapshot that does.
+        """
         self._links = links
         self._chain = chain
         self._apply = apply
         self._serve = serve
         self._on_synced = on_synced
         self._on_failure = on_failure
+        self._join_policy = join_policy
+        self._on_join = on_join
         self._settings = settings or FetchSettings()
         self._target = 0
         self._source = ReplicaId(0)
         self._task: asyncio.Task[None] | None = None
+        self._is_declined = False
+        """A peer had no block above the head, and none has given any since."""
         self.counters = SyncCounters()
 
     @property
@@ -133,6 +148,9 @@ class BlockSync:
             # Each peer is asked for one batch in turn, so that none can hold the node back by its own
             # pace; who did not help is asked no more. When nobody is left, the replica asks again in its
             # own time.
+            if await self._should_join(is_stuck=False):
+                self._on_join()
+                return
             useless: set[ReplicaId] = set()
             while peers := [peer for peer in self._order_peers() if peer not in useless]:
                 for peer in peers:
@@ -140,10 +158,18 @@ class BlockSync:
                         return
                     if not await self._take_from(peer):
                         useless.add(peer)
+            if self._is_declined and await self._should_join(is_stuck=True):
+                self._on_join()
         except asyncio.CancelledError:
             raise
         except BaseException as error:
             self._on_failure(error)
+
+    async def _should_join(self, *, is_stuck: bool) -> bool:
+        if self._join_policy is None:
+            return False
+        height = self._chain.head.height
+        return await self._join_policy.should_join(height=height, target=self._target, is_stuck=is_stuck)
 
     async def _take_from(self, peer: ReplicaId) -> bool:
         """One batch of blocks; True when the head moved."""
@@ -160,7 +186,9 @@ class BlockSync:
             self.counters.unanswered += 1
             return False
         if answer is None:
+            self._is_declined = True
             return False
+        self._is_declined = False
         try:
             for block in self._decode(answer, count):
                 if await self._apply(block):

@@ -13,10 +13,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from consensus.driver import Driver
+from ledger.snapshot_keeper import SnapshotKeeper
 from network.block_sync import BlockSync
 from network.bodies import BodyFetcher
 from network.links import Links
 from network.relay import TransactionRelay
+from network.snapshot_serving import SnapshotServer
 
 _DRIVER_TEXTS: Final = {
     "messages_received": "Consensus messages that came in.",
@@ -39,17 +41,25 @@ class NodeCollector(Collector):
         relay: TransactionRelay,
         block_sync: BlockSync,
         bodies: BodyFetcher,
+        snapshots: SnapshotKeeper,
+        snapshot_server: SnapshotServer,
     ) -> None:
         self._driver = driver
         self._links = links
         self._relay = relay
         self._block_sync = block_sync
         self._bodies = bodies
+        self._snapshots = snapshots
+        self._snapshot_server = snapshot_server
 
     def collect(self) -> Iterator[Metric]:
         yield from self._collect_consensus()
         yield from self._collect_links()
-        for room, counters in (("relay", self._relay.counters), ("block_sync", self._block_sync.counters)):
+        for room, counters in (
+            ("relay", self._relay.counters),
+            ("block_sync", self._block_sync.counters),
+            ("snapshots", self._snapshots.counters),
+        ):
             for field in fields(counters):
                 name = f"chartchain_{room}_{field.name}"
                 yield CounterMetricFamily(
@@ -57,6 +67,10 @@ class NodeCollector(Collector):
                 )
         yield CounterMetricFamily(
             "chartchain_bodies_fetched", "Bodies that came from peers on request.", value=self._bodies.fetched
+        )
+
+        yield CounterMetricFamily(
+            "chartchain_snapshots_served", "Answers given to nodes that join.", self._snapshot_server.served
         )
 
     def _collect_consensus(self) -> Iterator[Metric]:

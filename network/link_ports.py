@@ -21,6 +21,15 @@ class LinkHandlers:
     on_transactions: Callable[[ReplicaId, list[bytes]], None]
     on_connected: Callable[[ReplicaId], None]
 
+    @classmethod
+    def deaf(cls) -> LinkHandlers:
+        """For a node that only asks: it is no replica yet, and what it is told is dropped."""
+        return cls(
+            on_consensus=lambda replica, message: None,
+            on_transactions=lambda replica, signed: None,
+            on_connected=lambda replica: None,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerAddress:

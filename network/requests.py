@@ -19,6 +19,7 @@ class RequestKind(IntEnum):
 
     BODIES = 1
     BLOCKS = 2
+    SNAPSHOT = 3
 
 
 class RequestFailed(Exception):

@@ -89,6 +89,12 @@ class FetchSettings:
     """How long one peer may take to send blocks."""
     sync_blocks_max: int = 64
     """Blocks asked for in one request."""
+    snapshot_requests_max: int = 64
+    """Requests for parts of a snapshot that one peer has answered in a second; 5 ms of work each at most."""
+    join_blocks_min: int = 2_000
+    """A node without any block that is so far behind looks for a snapshot before it fetches blocks."""
+    join_retry_ms: int = 10_000
+    """Before a node that is stuck looks for a snapshot again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import pytest
 from consensus.certificates import Certificate
 from crypto.encoding import encode
 from ledger import layout, snapshot_export
-from ledger.chain import Chain
 from ledger.chunk_file import ChunkFile, ChunkKind
 from ledger.errors import NotHeld, SnapshotRefused
 from ledger.genesis import Parameters
@@ -21,8 +19,6 @@ from ledger.pacing import Pacer, WorkStopped
 from ledger.settings import StoreSettings
 from ledger.snapshot import (
     CertifiedHeader,
-    Manifest,
-    VerifiedManifest,
     WindowBlock,
     decode_manifest,
     read_history_chunk,
@@ -30,79 +26,18 @@ from ledger.snapshot import (
 )
 from ledger.snapshot_export import CHUNKS_FILE, MANIFEST_FILE, export_snapshot
 from ledger.snapshot_install import install_snapshot
-from ledger.snapshot_shelf import OfferedSnapshot, SnapshotShelf, list_heights, remove_oldest
+from ledger.snapshot_shelf import SnapshotShelf, list_heights, remove_oldest
 from ledger.state_chunk import decode_state_chunk, encode_state_chunk
 from ledger.store import Store
 from tests.ledger.conftest import Kit
-
-WINDOW_MS = 10_000
-
-
-@dataclass
-class Source:
-    """A ledger of some blocks and a snapshot of its head, given part by part as a peer would."""
-
-    kit: Kit
-    chain: Chain
-    shelf: SnapshotShelf
-    offered: OfferedSnapshot = field(init=False)
-    manifest: Manifest = field(init=False)
-    verified: VerifiedManifest = field(init=False)
-
-    def __post_init__(self) -> None:
-        height = self.chain.head.height
-        pacer = Pacer(rest_seconds=0)
-        rows = self.chain.archive.rows
-        export_snapshot(rows, self.kit.genesis, height=height, shelf=self.shelf.directory, pacer=pacer)
-        offered = self.shelf.open_newest()
-        assert offered is not None
-        self.offered = offered
-        self.manifest = decode_manifest(offered.manifest)
-        self.verified = verify_manifest(self.manifest, self.kit.genesis)
-
-    def list_names(self) -> list[tuple[ChunkKind, int]]:
-        verified = self.verified
-        return [
-            *((ChunkKind.STATE, number) for number in verified.list_subtrees()),
-            *((ChunkKind.HISTORY, number) for number in range(verified.history_chunks)),
-            *((ChunkKind.BLOCK, height) for height in range(verified.base, verified.height + 1)),
-        ]
-
-    def read(self, kind: ChunkKind, number: int) -> bytes:
-        chunk = self.offered.read(kind, number, self.chain.archive)
-        assert chunk is not None
-        return chunk
-
-    def copy(self, path: Path) -> ChunkFile:
-        chunks = ChunkFile(path)
-        for kind, number in self.list_names():
-            chunks.append(kind, number, self.read(kind, number))
-        return chunks
-
-    def install(self, name: str, chunks: ChunkFile) -> Chain:
-        install_snapshot(
-            self.verified,
-            chunks,
-            ledger_directory=self.kit.directory / name,
-            contract_set=self.kit.contract_set,
-            settings=StoreSettings(),
-            pacer=Pacer(rest_seconds=0),
-        )
-        return self.kit.open(name)
+from tests.ledger.snapshot_source import WINDOW_MS, Source, make_source
 
 
 @pytest.fixture
 def source(make_kit: Callable[..., Kit], tmp_path: Path) -> Iterator[Source]:
     """Thirty blocks a second apart, of which the last ten are in the window."""
     kit = make_kit(parameters=Parameters(state_buckets_log2=8, expiry_window_ms_max=WINDOW_MS))
-    chain = kit.open("source")
-    for number in range(30):
-        now_ms = chain.head.header.time_ms
-        kit.commit(
-            chain,
-            *(kit.note(b"%d-%d" % (number, index), "x", expires_ms=now_ms + WINDOW_MS) for index in range(5)),
-        )
-    made = Source(kit, chain, SnapshotShelf(tmp_path / "snapshots"))
+    made = make_source(kit, tmp_path / "snapshots")
     yield made
     made.shelf.close()
 
