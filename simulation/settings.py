@@ -72,6 +72,7 @@ class SimulationSettings:
     """How often a replica is told the time."""
     view_timeout_ms: int = 400
     view_timeout_ms_max: int = 1_600
+    status_interval_ms: int = 200
     idle_block_interval_ms: int = 1_000
     transcript_lines: int = 120
     """How many of the last steps a failing run shows."""
@@ -108,9 +109,10 @@ class SimulationSettings:
             view_timeout_ms_max=self.view_timeout_ms_max,
             idle_block_interval_ms=self.idle_block_interval_ms,
             build_retry_ms=50,
-            status_interval_ms=200,
+            status_interval_ms=self.status_interval_ms,
             notice_interval_ms=25,
             sync_retry_ms=200,
             rejoin_timeout_ms=3_000,
-            clock_tolerance_ms=1_000,
+            # A replica knows the time as of its last tick only.
+            clock_tolerance_ms=max(1_000, 2 * self.tick_ms),
         )

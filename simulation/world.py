@@ -38,6 +38,7 @@ from simulation.trace import Trace
 from simulation.twins import Junction
 
 SIZE_CHECK_US = 1_500_000
+"""How often sizes are checked; in very long runs fifty times in all."""
 
 ReplicaFactory = Callable[..., SimulatedReplica]
 """`consensus.replica.Replica`, or a broken one to see the checkers catch it."""
@@ -356,7 +357,7 @@ class World:
             if node.is_up:
                 check_bounded(node.replica_id, node.replica, replica_count=count)
                 check_journal_bounded(node.replica_id, node.disk)
-        self.schedule.after(SIZE_CHECK_US, self._check_sizes)
+        self.schedule.after(max(SIZE_CHECK_US, self.settings.faulty_ms * 20), self._check_sizes)
 
     # What nodes report
 
