@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import subprocess
 import sys
 import textwrap
@@ -295,30 +296,50 @@ def test_a_journal_of_heights_that_never_finish_is_bounded(directory: Path) -> N
     journal.close()
 
 
+class Medium:
+    """What a power cut leaves: names as of the folder's last sync, contents as of each file's last sync."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._names = self._list()
+        self._contents = {path.stat().st_ino: path.read_bytes() for path in directory.iterdir()}
+
+    def note_sync(self, descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            self._names = self._list()
+        else:
+            self._contents[status.st_ino] = os.pread(descriptor, status.st_size, 0)
+
+    def lose_power(self) -> None:
+        for path in self._directory.iterdir():
+            path.unlink()
+        for name, inode in self._names.items():
+            (self._directory / name).write_bytes(self._contents.get(inode, b""))
+
+    def _list(self) -> dict[str, int]:
+        return {path.name: path.stat().st_ino for path in self._directory.iterdir()}
+
+
 @pytest.mark.parametrize("sync_point", range(1, 40))
 def test_rule_P1_a_power_cut_at_any_sync_point_loses_nothing_that_was_acknowledged(
     directory: Path, monkeypatch: pytest.MonkeyPatch, sync_point: int
 ) -> None:
-    """Cut before the sync: what was not synced is lost, here by cutting the file back to the last sync."""
     acknowledged: list[int] = []
-    synced_sizes: dict[str, int] = {}
     count = 0
-
-    def cut(real: object) -> object:
-        def sync(descriptor: int) -> None:
-            nonlocal count
-            count += 1
-            if count == sync_point:
-                raise PowerCut
-            name = str(Path(f"/proc/self/fd/{descriptor}").readlink())
-            synced_sizes[name] = os.fstat(descriptor).st_size
-
-        return sync
-
     journal = Journal.open(directory, SMALL)
+    medium = Medium(directory)
+
+    def sync(descriptor: int) -> None:
+        nonlocal count
+        count += 1
+        if count == sync_point:
+            raise PowerCut
+        medium.note_sync(descriptor)
+
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fdatasync", cut(os.fdatasync))
-        patch.setattr(os, "fsync", cut(os.fsync))
+        patch.setattr(os, "fdatasync", sync)
+        patch.setattr(os, "fsync", sync)
         try:
             for height in range(1, 30):
                 journal.append([entry(height, bytes([height]) * 600)])
@@ -327,9 +348,7 @@ def test_rule_P1_a_power_cut_at_any_sync_point_loses_nothing_that_was_acknowledg
         except PowerCut:
             pass
     journal.close()
-    for path in directory.glob("*.segment"):
-        if str(path) in synced_sizes:
-            os.truncate(path, synced_sizes[str(path)])
+    medium.lose_power()
     found = [item.height for item in reopen(directory, SMALL)]
     needed = [height for height in acknowledged if height > acknowledged[-1] - 2] if acknowledged else []
     assert [height for height in found if height in needed] == needed

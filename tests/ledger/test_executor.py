@@ -71,6 +71,9 @@ def test_later_transactions_of_a_block_see_and_scan_what_earlier_ones_wrote(kit:
     )
     listed = [receipt.results[0][2:] for receipt in committed.receipts if receipt.results[0][:1] == b"\xc4"]
     assert listed == [b"n2,n4", b"n2,n3,n4", b"n1,n3,n4,n5"]
+    newer = [kit.note(b"n%d" % number) for number in (9, 7, 8, 6)]
+    committed = kit.commit(chain, *newer, kit.sign(scan))
+    assert committed.receipts[4].results[0][2:] == b"n1,n3,n4,n5,n6,n7,n8,n9"
 
 
 def test_an_unknown_contract_is_a_failed_receipt(kit: Any, arguments: Any) -> None:

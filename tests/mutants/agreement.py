@@ -1,0 +1,231 @@
+"""Bugs in votes, quorums, certificates and the agreement on one height."""
+
+from __future__ import annotations
+
+from simulation.settings import SimulationSettings
+from tests.mutants.checks import FOUR, Hunt, NamedTest
+from tests.mutants.mutant import Edit, Mutant
+
+REPLICA_TESTS = "consensus/test_replica.py::"
+RULE_TESTS = "consensus/test_view_change_rules.py::"
+
+MUTANTS = (
+    Mutant(
+        name="quorum_of_2f_plus_1",
+        rule="V2",
+        history="celo-blockchain #117 and sawtooth-pbft: 2f + 1 for every n. Of five, two threes share one.",
+        edits=(
+            Edit(
+                "consensus.quorum:Quorum.size",
+                "(self.replica_count + self.faults_max) // 2 + 1",
+                "2 * self.faults_max + 1",
+            ),
+        ),
+        caught_by=Hunt(("certificate",), SimulationSettings(replica_count=5), seeds=3),
+    ),
+    Mutant(
+        name="quorum_one_too_small",
+        rule="V2",
+        history="Twins (Bano et al., arXiv 2004.10617): a quorum of 2f, planted in DiemBFT to be found.",
+        edits=(Edit("consensus.quorum:Quorum.size", "// 2 + 1", "// 2"),),
+        caught_by=Hunt(("certificate",), FOUR, seeds=3),
+    ),
+    Mutant(
+        name="prepare_of_the_primary_counts",
+        rule="V3",
+        history="Castro and Liskov 1999, 4.2: 2f PREPAREs of different backups; with the primary's own, f + "
+        "1 "
+        "honest ones are not among them.",
+        edits=(
+            Edit(
+                "consensus.replica:Replica._on_vote",
+                "message.phase is Phase.PREPARE and sender == primary",
+                "False",
+            ),
+        ),
+        caught_by=NamedTest(REPLICA_TESTS + "test_v3_a_prepare_of_the_primary_counts_for_nothing"),
+    ),
+    Mutant(
+        name="one_signer_counts_twice",
+        rule="V4",
+        history="besu and sawtooth-pbft: seals were counted, not the replicas that made them.",
+        edits=(Edit("consensus.certificates:_check_signers", "len(set(signers)) != len(signers)", "False"),),
+        caught_by=NamedTest(
+            REPLICA_TESTS + "test_v4_a_certificate_needs_distinct_signers_of_one_view_height_and_digest"
+        ),
+    ),
+    Mutant(
+        name="certificate_too_small",
+        rule="V4",
+        history="sawtooth-pbft: a seal was accepted whatever its number of votes.",
+        edits=(
+            Edit(
+                "consensus.certificates:_check_signers",
+                "len(signers) < replica_set.quorum.size",
+                "False",
+            ),
+        ),
+        caught_by=NamedTest(
+            REPLICA_TESTS + "test_v4_a_certificate_needs_distinct_signers_of_one_view_height_and_digest"
+        ),
+    ),
+    Mutant(
+        name="prepared_without_its_primary",
+        rule="V4",
+        history="concord-bft: a prepared certificate was taken for one without the PRE-PREPARE it is about.",
+        edits=(
+            Edit(
+                "consensus.certificates:PreparedCertificate.verify",
+                "self.primary not in {vote.replica for vote in self.signatures}",
+                "False",
+            ),
+        ),
+        caught_by=NamedTest(
+            REPLICA_TESTS + "test_v4_a_certificate_needs_distinct_signers_of_one_view_height_and_digest"
+        ),
+    ),
+    Mutant(
+        name="signer_need_not_be_the_peer",
+        rule="V1",
+        history="FISCO-BCOS #2448: the sender that the link had authenticated was not the one in the packet.",
+        edits=(Edit("consensus.replica:_check_sender", "claimed != sender", "False"),),
+        caught_by=NamedTest(REPLICA_TESTS + "test_v1_a_message_of_another_signer_than_its_sender_is_refused"),
+    ),
+    Mutant(
+        name="votes_counted_unverified",
+        rule="V1",
+        history="sawtooth-pbft: votes in a seal were counted before their signatures were looked at.",
+        edits=(
+            Edit(
+                "consensus.votes:Slot._verify",
+                "if (vote.phase, vote.replica) in self._is_verified:",
+                "if True:",
+            ),
+        ),
+        caught_by=NamedTest(REPLICA_TESTS + "test_v1_badly_signed_votes_make_no_quorum"),
+    ),
+    Mutant(
+        name="vote_of_any_phase",
+        rule="E5",
+        history="Tamarin and Ivy models of PBFT: without the phase under the signature a PREPARE is a "
+        "COMMIT.",
+        edits=(Edit("consensus.certificates:compute_vote_bytes", "phase, digest)", "0, digest)"),),
+        caught_by=NamedTest(
+            REPLICA_TESTS + "test_e5_a_vote_does_not_count_on_another_chain_in_another_phase_or_slot"
+        ),
+    ),
+    Mutant(
+        name="vote_of_any_chain",
+        rule="E5",
+        history="EIP-155: without the chain under the signature, what was signed for one serves on another.",
+        edits=(Edit("consensus.certificates:compute_vote_bytes", "pack(chain_id,", "pack(bytes(32),"),),
+        caught_by=NamedTest(
+            REPLICA_TESTS + "test_e5_a_vote_does_not_count_on_another_chain_in_another_phase_or_slot"
+        ),
+    ),
+    Mutant(
+        name="vote_of_any_view",
+        rule="V4",
+        history="concord-bft: signatures of an earlier view made a certificate of a later one.",
+        edits=(Edit("consensus.certificates:compute_vote_bytes", "height, view, phase", "height, 0, phase"),),
+        caught_by=NamedTest(
+            REPLICA_TESTS + "test_v4_a_certificate_needs_distinct_signers_of_one_view_height_and_digest"
+        ),
+    ),
+    Mutant(
+        name="view_change_with_prepared_block_of_another_height",
+        rule="V4",
+        history="besu: a prepared certificate of the previous height went with a ROUND-CHANGE.",
+        edits=(
+            Edit(
+                "consensus.credentials:Credentials.verify_view_change", "prepared.height != expected", "False"
+            ),
+        ),
+        caught_by=NamedTest(RULE_TESTS + "test_v4_a_view_change_whose_parts_do_not_fit_is_refused"),
+    ),
+    Mutant(
+        name="view_change_with_prepared_block_of_its_own_view",
+        rule="V4",
+        history="besu: the round of a prepared certificate was not compared with the round asked for.",
+        edits=(Edit("consensus.credentials:Credentials._check_below", "view >= view_change.view", "False"),),
+        caught_by=NamedTest(RULE_TESTS + "test_v4_a_view_change_whose_parts_do_not_fit_is_refused"),
+    ),
+    Mutant(
+        name="view_change_with_forged_prepared_block",
+        rule="V4",
+        history="concord-bft: the parts of a VIEW-CHANGE were trusted once the message itself was signed.",
+        edits=(
+            Edit(
+                "consensus.credentials:Credentials.verify_view_change",
+                "prepared.verify(self.chain_id, self.replica_set, self.blocks_per_primary, self.verify)",
+                "pass",
+            ),
+        ),
+        caught_by=NamedTest(RULE_TESTS + "test_v4_a_poisoned_view_change_voids_only_itself"),
+    ),
+    Mutant(
+        name="vote_before_execution",
+        rule="E1",
+        history="FISCO-BCOS #2307: PREPARE left before the block had been verified.",
+        edits=(
+            Edit(
+                "consensus.agreement:Agreement.follow",
+                "if self._validated.get(digest) == view if is_fresh else digest in self._validated:",
+                "if True:",
+            ),
+        ),
+        caught_by=NamedTest(
+            REPLICA_TESTS + "test_a_backup_votes_only_after_the_block_was_executed_with_the_same_result"
+        ),
+    ),
+    Mutant(
+        name="vote_above_a_block_that_is_not_durable",
+        rule="P4",
+        history="Tried here: a power cut then leaves votes at h + 1 of a replica that no longer has h.",
+        edits=(
+            Edit(
+                "consensus.replica:Replica._advance",
+                "    self._finish(now_ms)",
+                "    self._finish(now_ms)\n"
+                "    if (done := self._agreement.committing) is not None:\n"
+                "        self._on_block_durable(BlockDurable(height=done.height, digest=done.digest))",
+            ),
+        ),
+        caught_by=NamedTest(REPLICA_TESTS + "test_no_vote_for_the_next_height_before_the_block_is_durable"),
+    ),
+    Mutant(
+        name="honest_replica_accused",
+        rule="E7",
+        history="tendermint: a conflicting vote was evidence before both signatures were verified.",
+        edits=(Edit("consensus.votes:VoteLog.add_vote", "credentials.verify_vote(earlier)", "pass"),),
+        caught_by=NamedTest(REPLICA_TESTS + "test_e7_nobody_is_accused_by_a_badly_signed_vote"),
+    ),
+    Mutant(
+        name="forged_evidence_accepted",
+        rule="E7",
+        history="tendermint: evidence from peers went into a block, and honest validators were to be "
+        "punished.",
+        edits=(
+            Edit(
+                "consensus.evidence:verify_evidence",
+                "verify(public_key, tags.VOTE, message, vote.signature)",
+                "pass",
+            ),
+        ),
+        caught_by=NamedTest(REPLICA_TESTS + "test_e7_forged_evidence_is_refused"),
+    ),
+    Mutant(
+        name="equivocation_goes_unnoticed",
+        rule="E7",
+        history="Polygraph (Civit et al., ICDCS 2021): without accountability who broke agreement stays "
+        "unknown.",
+        edits=(
+            Edit(
+                "consensus.votes:Slot.add",
+                "return known if known.digest != vote.digest else None",
+                "return None",
+            ),
+        ),
+        caught_by=NamedTest(REPLICA_TESTS + "test_e7_two_votes_for_one_slot_become_evidence_once"),
+    ),
+)

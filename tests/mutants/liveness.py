@@ -1,0 +1,203 @@
+"""Bugs in timers, in block time, and in what a peer may make a replica hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.mutants.checks import FOUR, Hunt, NamedTest
+from tests.mutants.mutant import Edit, Mutant
+
+REPLICA_TESTS = "consensus/test_replica.py::"
+RULE_TESTS = "consensus/test_view_change_rules.py::"
+PATIENCE_TESTS = "consensus/test_patience.py::"
+MESSAGE_TESTS = "consensus/test_messages.py::"
+
+MUTANTS = (
+    Mutant(
+        name="no_view_timer",
+        rule="L1",
+        history="Fischer, Lynch and Paterson 1985: without a timer one dead primary is the end of progress.",
+        edits=(
+            Edit(
+                "consensus.patience:Patience.is_exhausted",
+                "return is_starved or now_ms - self._started_ms >= self.timeout_ms",
+                "return False",
+            ),
+        ),
+        caught_by=Hunt(("progress",), replace(FOUR, healing_ms_max=5_000), seeds=100),
+    ),
+    Mutant(
+        name="timeouts_without_cap",
+        rule="L1",
+        history="besu #7642: the round timer doubled without end; in round 10 it was 4,096 seconds.",
+        edits=(
+            Edit(
+                "consensus.patience:Patience.timeout_ms", ", self._settings.view_timeout_ms_max)", ", 2**62)"
+            ),
+            Edit("consensus.patience:Patience.is_exhausted", "is_starved or", ""),
+        ),
+        caught_by=NamedTest(RULE_TESTS + "test_l1_timeouts_double_to_their_cap_while_views_fail"),
+    ),
+    Mutant(
+        name="timer_runs_before_a_quorum_asks",
+        rule="L1",
+        history="FISCO-BCOS #2211: a group without quorum raised its view with every timeout for hours.",
+        edits=(
+            Edit(
+                "consensus.replica:Replica._needs_timer",
+                "return self._views.count_asking() >= self._credentials.replica_set.quorum.size",
+                "return True",
+            ),
+        ),
+        caught_by=NamedTest(RULE_TESTS + "test_l1_after_an_hour_without_a_quorum_work_goes_on_soon"),
+    ),
+    Mutant(
+        name="timer_for_nothing",
+        rule="L2",
+        history="fabric 0.6 #639 and besu #2095: an idle network changed views for ever.",
+        edits=(
+            Edit(
+                "consensus.replica:Replica._needs_timer",
+                "return is_obliged or self._patience.oldest is not None",
+                "return True",
+            ),
+        ),
+        caught_by=NamedTest(
+            REPLICA_TESTS + "test_l2_with_a_dead_primary_and_nothing_to_do_nobody_changes_view"
+        ),
+    ),
+    Mutant(
+        name="timer_reset_by_any_transaction",
+        rule="L3",
+        history="Aardvark (Clement et al., NSDI 2009): PBFT's timer, reset by whatever executes, lets a "
+        "primary "
+        "starve one client.",
+        edits=(
+            Edit(
+                "consensus.patience:Patience.note_commit",
+                "self._waiting_ms = None",
+                "self._waiting_ms = self._started_ms = None",
+            ),
+        ),
+        caught_by=NamedTest(RULE_TESTS + "test_l3_a_primary_that_leaves_out_one_transaction_is_replaced"),
+    ),
+    Mutant(
+        name="timer_reset_by_being_told_again",
+        rule="L3",
+        history="Prime (Amir et al., DSN 2008): whoever can restart the timer can keep a bad primary.",
+        edits=(Edit("consensus.patience:Patience.set_oldest", "if oldest == self.oldest:", "if False:"),),
+        caught_by=NamedTest(
+            PATIENCE_TESTS + "test_l3_being_told_of_the_same_oldest_again_does_not_start_the_timer_anew"
+        ),
+    ),
+    Mutant(
+        name="timer_reset_by_each_expiry",
+        rule="L3",
+        history="Tried here: a client whose transactions expire one after the other held up every view "
+        "change.",
+        edits=(Edit("consensus.patience:Patience.is_exhausted", "is_starved or", ""),),
+        caught_by=NamedTest(
+            PATIENCE_TESTS + "test_l3_a_primary_that_lets_one_transaction_after_the_other_expire_is_replaced"
+        ),
+    ),
+    Mutant(
+        name="slow_primary_stays",
+        rule="L3",
+        history="Aardvark and Prime: a primary just under the timeout was never replaced.",
+        edits=(
+            Edit(
+                "consensus.replica_set:ReplicaSet.compute_primary",
+                "view + height // blocks_per_primary",
+                "view",
+            ),
+        ),
+        caught_by=NamedTest(RULE_TESTS + "test_l3_a_slow_primary_keeps_its_turn_only_for_so_many_blocks"),
+    ),
+    Mutant(
+        name="empty_blocks_are_progress",
+        rule="L3",
+        history="besu #2095: empty blocks kept the round at 0 while nothing that was submitted went in.",
+        edits=(Edit("consensus.patience:Patience.note_commit", "if not is_empty:", "if True:"),),
+        caught_by=NamedTest(
+            PATIENCE_TESTS
+            + "test_l1_only_a_block_with_transactions_after_which_another_is_the_oldest_is_progress"
+        ),
+    ),
+    Mutant(
+        name="clock_tolerance_stays_narrow",
+        rule="E3",
+        history="FISCO-BCOS #4123: nodes whose clocks disagreed stopped the chain for good.",
+        edits=(
+            Edit(
+                "consensus.patience:Patience.tolerance_ms",
+                "self._settings.clock_tolerance_ms << doublings",
+                "self._settings.clock_tolerance_ms",
+            ),
+        ),
+        caught_by=NamedTest(
+            RULE_TESTS + "test_e3_the_clock_tolerance_widens_with_each_failed_view_up_to_a_cap"
+        ),
+    ),
+    Mutant(
+        name="votes_of_any_height_kept",
+        rule="D1",
+        history="tendermint ADR 037 and fabric 0.6: logs of messages that grew with what peers sent.",
+        edits=(
+            Edit(
+                "consensus.votes:VoteLog.accepts",
+                "self._height <= height <= self._height + HEIGHTS_AHEAD",
+                "self._height <= height",
+            ),
+        ),
+        caught_by=NamedTest(REPLICA_TESTS + "test_d1_a_flood_of_votes_occupies_a_small_window"),
+    ),
+    Mutant(
+        name="votes_of_any_view_kept",
+        rule="D1",
+        history="besu: future rounds' messages were buffered without a bound.",
+        edits=(
+            Edit(
+                "consensus.votes:VoteLog.accepts",
+                "self._view_low <= view <= self._view_high + VIEWS_AHEAD",
+                "self._view_low <= view",
+            ),
+        ),
+        caught_by=NamedTest(REPLICA_TESTS + "test_d1_a_flood_of_votes_occupies_a_small_window"),
+    ),
+    Mutant(
+        name="view_changes_verified_without_bound",
+        rule="D1",
+        history="Aardvark: a flood of costly messages from one faulty replica took PBFT's throughput to "
+        "zero.",
+        edits=(
+            Edit(
+                "consensus.replica:Replica._take_budget",
+                "return self._budgets[sender] <= self._settings.view_changes_per_interval",
+                "return True",
+            ),
+        ),
+        caught_by=NamedTest(
+            RULE_TESTS + "test_d1_one_peers_view_changes_cost_a_bounded_number_of_signatures"
+        ),
+    ),
+    Mutant(
+        name="size_checked_after_decoding",
+        rule="D1",
+        history="tendermint and geth: lengths that a peer named were allocated before they were checked.",
+        edits=(Edit("crypto.encoding:_check_size", "len(data) > size_max", "False"),),
+        caught_by=NamedTest(MESSAGE_TESTS + "test_d1_an_oversized_message_is_refused_before_it_is_read"),
+    ),
+    Mutant(
+        name="a_peers_messages_queue_without_bound",
+        rule="D1",
+        history="fabric 0.6 and etcd: receive queues that grew until the process was killed.",
+        edits=(
+            Edit(
+                "consensus.driver:Driver.post_message",
+                "self._waiting_bytes[sender] + len(data) > self._settings.peer_bytes_max",
+                "False",
+            ),
+        ),
+        caught_by=NamedTest("consensus/test_driver.py::test_a_peers_waiting_bytes_are_bounded"),
+    ),
+)

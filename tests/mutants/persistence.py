@@ -1,0 +1,345 @@
+"""Bugs between a promise and the disk: what leaves too early, what a restart forgets, what a disk hides."""
+
+from __future__ import annotations
+
+from tests.mutants.checks import CRASHING, FOUR, Hunt, NamedTest
+from tests.mutants.mutant import Edit, Mutant
+
+REPLICA_TESTS = "consensus/test_replica.py::"
+RESTART_TESTS = "consensus/test_restart.py::"
+DRIVER_TESTS = "consensus/test_driver.py::"
+JOURNAL_TESTS = "consensus/test_journal.py::"
+STORE_TESTS = "ledger/test_store.py::"
+CHAIN_TESTS = "ledger/test_chain.py::"
+
+OTHERS_NOT_HEARD = Edit("consensus.startup:_is_mine", "statement.replica != credentials.replica", "True")
+"""What others remember of a restarted replica is a second line of defence; without it the first must hold."""
+
+SAID_TWICE = (
+    "no_equivocation",
+    "no_vote_below_view_change",
+    "one_view_change_per_view",
+    "honest_not_accused",
+    "promise_on_disk",
+)
+
+MUTANTS = (
+    Mutant(
+        name="vote_leaves_before_it_is_on_disk",
+        rule="P1",
+        history="etcd-io/raft documents it as the first duty of its users: persist, then send.",
+        edits=(Edit("consensus.agreement:Agreement._cast", "self._persist(vote)", "pass"),),
+        caught_by=Hunt(("promise_on_disk",), FOUR, seeds=3),
+    ),
+    Mutant(
+        name="proposal_not_journaled_with_its_vote",
+        rule="P1",
+        history="Tried here: after a power cut all were bound to a digest that nobody could execute.",
+        edits=(
+            Edit(
+                "consensus.agreement:Agreement._persist",
+                "if vote.digest not in self._journaled:",
+                "if False:",
+            ),
+        ),
+        caught_by=Hunt(("promise_on_disk",), FOUR, seeds=3),
+    ),
+    Mutant(
+        name="bodies_not_journaled_with_their_proposal",
+        rule="P1",
+        history="Tried here: the header alone was on disk, its transactions only in memory.",
+        edits=(
+            Edit(
+                "consensus.driver:Driver._persist",
+                "if isinstance(record, ProposalRecord) else",
+                "if False else",
+            ),
+        ),
+        caught_by=NamedTest(DRIVER_TESTS + "test_rule_P1_a_proposal_is_journaled_with_every_body"),
+    ),
+    Mutant(
+        name="journal_not_synced",
+        rule="P1",
+        history="Pillai et al., OSDI 2014: write-ahead logs that trusted a write without fdatasync.",
+        edits=(Edit("consensus.journal:Journal.append", "os.fdatasync(self._descriptor)", "pass"),),
+        caught_by=NamedTest(
+            JOURNAL_TESTS + "test_rule_P1_a_power_cut_at_any_sync_point_loses_nothing_that_was_acknowledged"
+        ),
+    ),
+    Mutant(
+        name="rename_not_synced",
+        rule="P1",
+        history="Pillai et al., OSDI 2014: LevelDB and others renamed a new file into place without syncing "
+        "the directory.",
+        edits=(Edit("consensus.journal:_sync_directory", "os.fsync(descriptor)", "pass"),),
+        caught_by=NamedTest(
+            JOURNAL_TESTS + "test_rule_P1_a_power_cut_at_any_sync_point_loses_nothing_that_was_acknowledged"
+        ),
+    ),
+    Mutant(
+        name="prepared_certificate_not_on_disk",
+        rule="P2",
+        history="Castro 2001, 2.4: what a COMMIT vouches for must reach the next view, restarts or not.",
+        edits=(
+            Edit(
+                "consensus.agreement:Agreement._try_prepare",
+                "self._outbox.persist(PreparedRecord(certificate))",
+                "pass",
+            ),
+        ),
+        caught_by=Hunt(("promise_on_disk",), FOUR, seeds=3),
+    ),
+    Mutant(
+        name="prepared_certificate_forgotten_at_restart",
+        rule="P2",
+        history="Protocol-Aware Recovery (Alagappan et al., FAST 2018): a log entry dropped at restart was "
+        "final.",
+        edits=(
+            OTHERS_NOT_HEARD,
+            Edit("consensus.restoration:restore", "agreement.prepared = memory.prepared", "pass"),
+        ),
+        caught_by=Hunt(("view_change_tells_all", "agreement", "no_halt"), CRASHING, seeds=300),
+        is_slow=True,
+    ),
+    Mutant(
+        name="view_change_not_on_disk",
+        rule="P3",
+        history="concord-bft: a replica that restarted during a view change voted in the view it had left.",
+        edits=(
+            Edit("consensus.views:Views.ask", "self._outbox.persist(ViewChangeRecord(view_change))", "pass"),
+        ),
+        caught_by=Hunt(("promise_on_disk",), FOUR, seeds=40),
+    ),
+    Mutant(
+        name="new_view_not_on_disk",
+        rule="P3",
+        history="concord-bft: the proof of the view it was in was gone after a restart.",
+        edits=(
+            Edit("consensus.views:Views._enter_by", "self._outbox.persist(NewViewRecord(new_view))", "pass"),
+        ),
+        caught_by=Hunt(("promise_on_disk",), FOUR, seeds=40),
+    ),
+    Mutant(
+        name="view_change_forgotten_at_restart",
+        rule="P3",
+        history="concord-bft: after a restart the replica was back in its old view, and voted there.",
+        edits=(
+            OTHERS_NOT_HEARD,
+            Edit("consensus.restoration:_restore_views", "memory.view_change is not None", "False"),
+            Edit("consensus.restoration:restore", "if vote.view < views.asked:", "if False:"),
+        ),
+        caught_by=Hunt(SAID_TWICE, CRASHING, seeds=300),
+    ),
+    Mutant(
+        name="votes_forgotten_at_restart",
+        rule="P5",
+        history="tendermint #3089 and its priv_validator: without the last signed vote a restart signs "
+        "another.",
+        edits=(
+            OTHERS_NOT_HEARD,
+            Edit("consensus.restoration:restore", "for vote in memory.votes:", "for vote in ():"),
+        ),
+        caught_by=Hunt(SAID_TWICE, CRASHING, seeds=150),
+        is_slow=True,
+    ),
+    Mutant(
+        name="guard_signs_a_second_digest",
+        rule="P5",
+        history="tendermint: a validator behind two processes double-signed; its guard must refuse the "
+        "second.",
+        edits=(
+            Edit(
+                "consensus.vote_guard:VoteGuard.sign",
+                "return known if known.digest == digest else None",
+                "pass",
+            ),
+        ),
+        caught_by=NamedTest(
+            RESTART_TESTS + "test_p5_after_a_restart_another_proposal_for_a_voted_slot_gets_no_vote"
+        ),
+    ),
+    Mutant(
+        name="guard_of_the_height_blocks_later_views",
+        rule="P5",
+        history="tendermint #3089: the last signed state refused what a later round had to sign, for ever.",
+        edits=(
+            Edit(
+                "consensus.vote_guard:VoteGuard.sign",
+                "if known is not None:",
+                "if known is None and any(s[0] == height and s[2] is phase for s in self._votes):\n"
+                "        return None\n"
+                "    if known is not None:",
+            ),
+            Edit("consensus.vote_guard:VoteGuard.forget_below", "slot[1] >= view", "True"),
+        ),
+        caught_by=Hunt(("progress",), FOUR, seeds=60),
+    ),
+    Mutant(
+        name="journal_truncated_before_the_block_is_durable",
+        rule="P4",
+        history="LevelDB and RocksDB dropped a write-ahead log before the table made from it was synced.",
+        edits=(
+            Edit(
+                "consensus.agreement:Agreement.complete",
+                "        self._discard_except(digest)",
+                "        self._discard_except(digest)\n"
+                "        from consensus.effects import TruncateJournal\n"
+                "        self._outbox.apply(TruncateJournal(height=self.height))",
+            ),
+            Edit(
+                "simulation.node:Node._apply",
+                "self._truncate_height = action.height",
+                "self.disk.truncate(action.height)",
+            ),
+        ),
+        caught_by=Hunt((*SAID_TWICE, "view_change_tells_all", "no_exception"), CRASHING, seeds=300),
+    ),
+    Mutant(
+        name="block_not_synced",
+        rule="P4",
+        history="etcd 3.5 #13766: an entry counted as applied before all that it changed was durable.",
+        edits=(
+            Edit(
+                "ledger.speculation:PendingCommit.write",
+                "self.store.write(puts, deletes)",
+                "self.store.write(puts, deletes, is_synced=False)",
+            ),
+        ),
+        caught_by=NamedTest(CHAIN_TESTS + "test_P4_a_block_is_written_in_one_synced_batch"),
+    ),
+    Mutant(
+        name="block_in_two_batches",
+        rule="P4",
+        history="etcd 3.5 #13766: the applied index and the state it speaks of were written in two batches.",
+        edits=(
+            Edit(
+                "ledger.speculation:PendingCommit.write",
+                "self.store.write(puts, deletes)",
+                "self.store.write(puts[:1])\n    self.store.write(puts[1:], deletes)",
+            ),
+        ),
+        caught_by=NamedTest(CHAIN_TESTS + "test_P4_a_block_is_written_in_one_synced_batch"),
+    ),
+    Mutant(
+        name="no_silence_after_amnesia",
+        rule="P6",
+        history="Viewstamped Replication's recovery (Michael et al., DISC 2017): a wiped replica took part "
+        "again "
+        "and what had been final was lost.",
+        edits=(
+            Edit(
+                "consensus.startup:Startup.may_vote",
+                "self._is_decided and height >= self.silent_until",
+                "True",
+            ),
+            OTHERS_NOT_HEARD,
+        ),
+        caught_by=Hunt(SAID_TWICE, FOUR, seeds=400),
+        is_slow=True,
+    ),
+    Mutant(
+        name="silence_one_height_too_short",
+        rule="P6",
+        history="Michael et al., DISC 2017: a recovering replica must pass all that it may have "
+        "acknowledged.",
+        edits=(Edit("consensus.startup:Startup.try_decide", "known_height + 2", "known_height + 1"),),
+        caught_by=NamedTest(
+            RESTART_TESTS + "test_p6_a_replica_without_journal_is_silent_until_its_old_votes_cannot_matter"
+        ),
+    ),
+    Mutant(
+        name="silence_forgotten_at_the_next_restart",
+        rule="P6",
+        history="Protocol-Aware Recovery (FAST 2018): a node restarted while it recovers must recover again.",
+        edits=(
+            Edit("consensus.replica:Replica._on_tick", "self._outbox.persist(SilenceRecord(0))", "pass"),
+            Edit(
+                "consensus.replica:Replica._try_start",
+                "self._outbox.persist(SilenceRecord(self._startup.silent_until))",
+                "pass",
+            ),
+        ),
+        caught_by=NamedTest(RESTART_TESTS + "test_p6_silence_survives_a_restart"),
+    ),
+    Mutant(
+        name="rolled_back_ledger_goes_unnoticed",
+        rule="P6",
+        history="LevelDB opens a truncated log without complaint (tried here); etcd #14025 saw such a "
+        "member vote.",
+        edits=(
+            Edit(
+                "consensus.startup:Startup.__init__",
+                "voted_height > max(height + 1, self.silent_until)",
+                "False",
+            ),
+        ),
+        caught_by=NamedTest(
+            RESTART_TESTS
+            + "test_p6_a_ledger_that_was_rolled_back_under_its_journal_is_noticed_by_the_journal_itself"
+        ),
+    ),
+    Mutant(
+        name="anybody_can_silence_a_replica",
+        rule="P6",
+        history="Aardvark (NSDI 2009): a recovery that believes one peer is a way to switch honest replicas "
+        "off.",
+        edits=(Edit("consensus.startup:_is_mine", "credentials.verify_vote(statement)", "pass"),),
+        caught_by=NamedTest(RESTART_TESTS + "test_p6_nobody_is_silenced_by_a_vote_that_it_never_cast"),
+    ),
+    Mutant(
+        name="store_error_swallowed",
+        rule="P7",
+        history="LevelDB after one ENOSPC acknowledged 100 synced puts and lost them all (tried; never "
+        "merged).",
+        edits=(Edit("ledger.store:Store.write", "self.fail(error)", "pass"),),
+        caught_by=NamedTest(STORE_TESTS + "test_P7_after_the_first_error_the_handle_is_never_used_again"),
+    ),
+    Mutant(
+        name="store_used_again_after_an_error",
+        rule="P7",
+        history="PostgreSQL's fsyncgate (2018): the second fsync succeeded, and the data were gone.",
+        edits=(
+            Edit(
+                "ledger.store:Store.fail",
+                'self._failure = f"{type(error).__name__}: {error}"',
+                "pass",
+            ),
+        ),
+        caught_by=NamedTest(STORE_TESTS + "test_P7_after_the_first_error_the_handle_is_never_used_again"),
+    ),
+    Mutant(
+        name="journal_used_again_after_an_error",
+        rule="P7",
+        history="Rebello et al., USENIX ATC 2020: after a failed fsync five of five applications went on "
+        "wrongly.",
+        edits=(Edit("consensus.journal:Journal._fail", "self._failure = reason", "pass"),),
+        caught_by=NamedTest(
+            JOURNAL_TESTS + "test_rule_P7_after_a_disk_error_the_journal_is_dead_and_a_new_start_is_clean"
+        ),
+    ),
+    Mutant(
+        name="rows_read_without_their_checksums",
+        rule="P8",
+        history="LevelDB's default: one flipped bit made 13 of 200 rows vanish without an error (tried).",
+        edits=(
+            Edit("ledger.store:Snapshot.scan", "verify_checksums=True", "verify_checksums=False"),
+            Edit("ledger.store:Store.get", "verify_checksums=True", "verify_checksums=False"),
+            Edit("ledger.store:Store.open", "paranoid_checks=True", "paranoid_checks=False"),
+        ),
+        caught_by=NamedTest(STORE_TESTS + "test_P8_a_flipped_bit_is_an_error_and_never_a_missing_row"),
+    ),
+    Mutant(
+        name="damaged_journal_taken_for_torn",
+        rule="P8",
+        history="Protocol-Aware Recovery (FAST 2018): LogCabin and ZooKeeper cut the log at a flipped bit.",
+        edits=(
+            Edit(
+                "consensus.journal:_check_torn",
+                "if _decode_frame(data, candidate, mark) is not None:",
+                "if False:",
+            ),
+        ),
+        caught_by=NamedTest(JOURNAL_TESTS + "test_no_flipped_bit_before_the_last_frame_goes_unnoticed"),
+        is_slow=True,
+    ),
+)
