@@ -4,6 +4,9 @@
         await client.login(key, subject)
         answer = await client.read_records(alias=…, classes=("laboratory_reports",), reason="ward round")
 
+Reads of the ledger take `min_height`, the height of a receipt that the answer must not be older than: the
+gateway waits for its head to get there, and refuses with 503 `height_not_reached` when it does not in time.
+
 Refusals raise `client.errors.Refused`; an answer that is not what the protocol says raises AnswerRejected.
 Proof files are plain bytes: `ledger.proofs` verifies them without any node.
 """
@@ -64,15 +67,20 @@ class Client:
         status, _ = await self._transport.exchange("GET", "/readyz")
         return status == 200
 
-    async def list_institutions(self) -> tuple[models.InstitutionAnswer, ...]:
-        return (await self._get("/v1/institutions", models.InstitutionsAnswer)).institutions
+    async def list_institutions(
+        self, *, min_height: int | None = None
+    ) -> tuple[models.InstitutionAnswer, ...]:
+        parameters = _build_parameters(min_height=min_height)
+        return (await self._get("/v1/institutions", models.InstitutionsAnswer, parameters)).institutions
 
-    async def get_governance(self) -> models.GovernanceAnswer:
+    async def get_governance(self, *, min_height: int | None = None) -> models.GovernanceAnswer:
         """Nodes, replica set and proposals; changes are transactions of `contracts.calls.governance`."""
-        return await self._get("/v1/governance", models.GovernanceAnswer)
+        parameters = _build_parameters(min_height=min_height)
+        return await self._get("/v1/governance", models.GovernanceAnswer, parameters)
 
-    async def get_block(self, height: int) -> models.BlockAnswer:
-        return await self._get(f"/v1/blocks/{height}", models.BlockAnswer)
+    async def get_block(self, height: int, *, min_height: int | None = None) -> models.BlockAnswer:
+        parameters = _build_parameters(min_height=min_height)
+        return await self._get(f"/v1/blocks/{height}", models.BlockAnswer, parameters)
 
     async def submit(
         self, transactions: Sequence[SignedTransaction | bytes]
@@ -122,21 +130,28 @@ class Client:
             raise Refused(409, result.code, result.message or f"transaction {result.id} was refused")
         return await self.wait_for_receipt(transaction.transaction_id.hex(), timeout_ms=timeout_ms)
 
-    async def get_receipt_proof(self, transaction_id: str) -> bytes:
+    async def get_receipt_proof(self, transaction_id: str, *, min_height: int | None = None) -> bytes:
         """The receipt file that `ledger.proofs` verifies offline."""
-        return await self._transport.request_bytes("GET", f"/v1/receipts/{transaction_id}/proof")
+        parameters = _build_parameters(min_height=min_height)
+        return await self._transport.request_bytes(
+            "GET", f"/v1/receipts/{transaction_id}/proof", parameters=parameters
+        )
 
-    async def get_state_proof(self, key: bytes, *, height: int | None = None) -> bytes:
+    async def get_state_proof(
+        self, key: bytes, *, height: int | None = None, min_height: int | None = None
+    ) -> bytes:
         """Presence or absence of the row under the full state key, as a file."""
-        parameters = {"key": key.hex()} | ({} if height is None else {"height": str(height)})
+        parameters = _build_parameters(key=key.hex(), height=height, min_height=min_height)
         return await self._transport.request_bytes("GET", "/v1/state/proof", parameters=parameters)
 
-    async def get_grant_proof(self, alias: str, *, institution: str, member: str | None = None) -> bytes:
+    async def get_grant_proof(
+        self, alias: str, *, institution: str, member: str | None = None, min_height: int | None = None
+    ) -> bytes:
         """The row that lists all grants of `alias` to this grantee, or its absence, as a state proof file.
 
         The row is never deleted: it answers for every height up to that of the proof.
         """
-        parameters = {"institution": institution} | ({} if member is None else {"member": member})
+        parameters = _build_parameters(institution=institution, member=member, min_height=min_height)
         return await self._transport.request_bytes(
             "GET", f"/v1/folders/{alias}/grants/proof", parameters=parameters
         )
@@ -220,8 +235,9 @@ class Client:
             content_type="application/fhir+json",
         )
 
-    async def get_folder(self, alias: str) -> models.FolderAnswer:
-        return await self._get(f"/v1/folders/{alias}", models.FolderAnswer)
+    async def get_folder(self, alias: str, *, min_height: int | None = None) -> models.FolderAnswer:
+        parameters = _build_parameters(min_height=min_height)
+        return await self._get(f"/v1/folders/{alias}", models.FolderAnswer, parameters)
 
     async def read_records(
         self,
@@ -244,19 +260,26 @@ class Client:
     async def revoke_grant(self, grant: str) -> models.RevokeAnswer:
         return await self._transport.request("DELETE", f"/v1/grants/{grant}", models.RevokeAnswer)
 
-    async def list_grants(self, alias: str) -> tuple[models.GrantEntry, ...]:
-        return (await self._get("/v1/grants", models.GrantsAnswer, {"alias": alias})).grants
+    async def list_grants(
+        self, alias: str, *, min_height: int | None = None
+    ) -> tuple[models.GrantEntry, ...]:
+        parameters = _build_parameters(alias=alias, min_height=min_height)
+        return (await self._get("/v1/grants", models.GrantsAnswer, parameters)).grants
 
     # --- audit and events ----------------------------------------------------------------------------------
 
-    async def get_audit_trail(self, alias: str) -> models.TrailAnswer:
-        return await self._get(f"/v1/audit/folders/{alias}", models.TrailAnswer)
+    async def get_audit_trail(self, alias: str, *, min_height: int | None = None) -> models.TrailAnswer:
+        parameters = _build_parameters(min_height=min_height)
+        return await self._get(f"/v1/audit/folders/{alias}", models.TrailAnswer, parameters)
 
-    async def get_statistics(self) -> models.StatisticsAnswer:
-        return await self._get("/v1/audit/statistics", models.StatisticsAnswer)
+    async def get_statistics(self, *, min_height: int | None = None) -> models.StatisticsAnswer:
+        parameters = _build_parameters(min_height=min_height)
+        return await self._get("/v1/audit/statistics", models.StatisticsAnswer, parameters)
 
-    async def list_alerts(self, *, open_only: bool = False) -> tuple[models.AlertEntry, ...]:
-        parameters = {"open": "true"} if open_only else None
+    async def list_alerts(
+        self, *, open_only: bool = False, min_height: int | None = None
+    ) -> tuple[models.AlertEntry, ...]:
+        parameters = _build_parameters(open="true" if open_only else None, min_height=min_height)
         return (await self._get("/v1/audit/alerts", models.AlertsAnswer, parameters)).alerts
 
     async def acknowledge_alert(self, alert: str) -> models.AcknowledgeAnswer:
@@ -291,3 +314,8 @@ class Client:
 
     async def _post(self, path: str, answer: type[ModelT], body: BaseModel) -> ModelT:
         return await self._transport.request("POST", path, answer, body=body)
+
+
+def _build_parameters(**values: str | int | None) -> Parameters:
+    """Query parameters without those that are not given."""
+    return {name: str(value) for name, value in values.items() if value is not None}

@@ -31,6 +31,7 @@ from gateway.grants import Grants
 from gateway.holders import Holders
 from gateway.ledger_view import LedgerView
 from gateway.metrics import Metrics
+from gateway.min_height import MinHeight
 from gateway.openapi import build_openapi
 from gateway.operations import Operation
 from gateway.ports import GetReadiness, Halt, Submit
@@ -83,6 +84,9 @@ class Gateway:
         # Clients' waits must not use up those that the gateway's own transactions need.
         self._waiter = ReceiptWaiter(chain, waits_max=settings.waits_max)
         self._clients_waiter = ReceiptWaiter(chain, waits_max=settings.waits_max)
+        self._min_height = MinHeight(
+            chain=chain, waiter=self._clients_waiter, wait_ms_max=settings.wait_ms_max
+        )
         self._accounts = Accounts(vault)
         self._visibility = Visibility(chain, vault.holder)
         self._holders = Holders(tls=client_tls, settings=settings)
@@ -205,7 +209,8 @@ class Gateway:
             middlewares=(self._metrics.measure, answer_problems, self._guard), client_max_size=0
         )
         for operation in self.operations:
-            application.router.add_route(operation.method, operation.path, operation.handler)
+            handler = self._min_height.wrap(operation)
+            application.router.add_route(operation.method, operation.path, handler)
         application.router.add_get("/healthz", self._handle_health)
         application.router.add_get("/readyz", self._handle_ready)
         application.router.add_get("/metrics", self._metrics.handle_metrics)

@@ -40,6 +40,7 @@ class Audit:
                 summary="Every request to read an alias and every grant of it.",
                 roles=("auditor", "officer", "patient", "representative"),
                 answer=models.TrailAnswer,
+                takes_min_height=True,
             ),
             Operation(
                 method="GET",
@@ -48,6 +49,7 @@ class Audit:
                 summary="Counts for each institution, small ones suppressed.",
                 roles=("auditor", "officer"),
                 answer=models.StatisticsAnswer,
+                takes_min_height=True,
             ),
             Operation(
                 method="GET",
@@ -57,6 +59,7 @@ class Audit:
                 roles=("auditor", "officer"),
                 answer=models.AlertsAnswer,
                 query=(("open", "true for those not acknowledged"),),
+                takes_min_height=True,
             ),
             Operation(
                 method="POST",

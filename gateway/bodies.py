@@ -14,6 +14,9 @@ from gateway.strict_json import read_model
 
 JSON_TYPE: Final = "application/json"
 
+SHARED_PARAMETERS: Final = web.RequestKey("shared_parameters", tuple[str, ...])
+"""Query parameters of this request that were read before its handler."""
+
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
@@ -87,7 +90,11 @@ def get_query_integer(request: web.Request, name: str, *, largest: int) -> int |
 
 
 def check_query(request: web.Request, *known: str) -> None:
-    """Raises BadRequest `unknown_parameter` for any other query parameter, or one given twice."""
+    """Raises BadRequest `unknown_parameter` for any other query parameter, or one given twice.
+
+    `min_height` is known too where the operation takes it.
+    """
+    known = (*known, *request.get(SHARED_PARAMETERS, ()))
     names = [name for name, _ in request.query.items()]
     extra = set(names) - set(known)
     if extra or len(names) != len(set(names)):

@@ -80,6 +80,7 @@ class Folders:
                 summary="What is held under an alias, without content.",
                 roles=("clerk", "officer", "clinician", "patient", "representative"),
                 answer=models.FolderAnswer,
+                takes_min_height=True,
             ),
             Operation(
                 method="GET",
@@ -92,6 +93,7 @@ class Folders:
                     ("institution", "the grantee's institution"),
                     ("member", "one member of it, for grants that name one"),
                 ),
+                takes_min_height=True,
             ),
         )
 

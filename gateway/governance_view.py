@@ -33,6 +33,7 @@ class GovernanceView:
                 summary="The nodes of the network, who of them votes, and what is proposed.",
                 roles=ROLES,
                 answer=models.GovernanceAnswer,
+                takes_min_height=True,
             ),
         )
 

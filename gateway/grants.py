@@ -61,6 +61,7 @@ class Grants:
                 roles=("officer", "clinician", "clerk", "auditor", "patient", "representative"),
                 answer=models.GrantsAnswer,
                 query=(("alias", "whose grants"),),
+                takes_min_height=True,
             ),
             Operation(
                 method="DELETE",

@@ -54,6 +54,7 @@ class LedgerView:
                 handler=self.handle_institutions,
                 summary="The members of the consortium.",
                 answer=models.InstitutionsAnswer,
+                takes_min_height=True,
             ),
             Operation(
                 method="GET",
@@ -62,6 +63,7 @@ class LedgerView:
                 summary="A block's header, who certified it, and its transactions' ids.",
                 roles=EVERYBODY,
                 answer=models.BlockAnswer,
+                takes_min_height=True,
             ),
             Operation(
                 method="GET",
@@ -74,6 +76,7 @@ class LedgerView:
                     ("key", "the full state key in hexadecimal"),
                     ("height", "the height wanted; only the head's state is held"),
                 ),
+                takes_min_height=True,
             ),
         )
 

@@ -11,9 +11,11 @@ from pydantic.json_schema import models_json_schema
 
 from client.models import Problem
 from gateway.errors import PROBLEM_TYPE
+from gateway.min_height import MIN_HEIGHT
 from gateway.operations import Operation
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
+_MIN_HEIGHT = (MIN_HEIGHT, "wait for a head as high as this; 503 when it does not come in time")
 _REFERENCE = "#/components/schemas/{model}"
 
 
@@ -51,7 +53,7 @@ def _describe(operation: Operation) -> dict[str, Any]:
         "operationId": _name_operation(operation),
         "parameters": [
             *(_describe_parameter(name, "path", "") for name in _PARAMETER.findall(operation.path)),
-            *(_describe_parameter(name, "query", text) for name, text in operation.query),
+            *(_describe_parameter(name, "query", text) for name, text in _list_query(operation)),
         ],
         "responses": {
             str(operation.status): _describe_answer(operation),
@@ -82,6 +84,11 @@ def _describe_answer(operation: Operation) -> dict[str, Any]:
             operation.answer_type: {"schema": _choose_schema(operation.answer, operation.answer_type)}
         }
     return answer
+
+
+def _list_query(operation: Operation) -> tuple[tuple[str, str], ...]:
+    """The operation's own query parameters, and the one that reads share."""
+    return (*operation.query, *((_MIN_HEIGHT,) if operation.takes_min_height else ()))
 
 
 def _describe_parameter(name: str, place: str, text: str) -> dict[str, Any]:

@@ -28,6 +28,8 @@ class Operation:
     status: int = 200
     query: tuple[tuple[str, str], ...] = ()
     """Query parameters: name and what it means."""
+    takes_min_height: bool = False
+    """Reads the ledger's head, and waits for a head as high as the query parameter `min_height`."""
 
 
 STAFF: tuple[Role, ...] = ("clinician", "clerk", "officer", "auditor", "operator")

@@ -118,6 +118,7 @@ class Transactions:
                 summary="The receipt as a file that verifies offline.",
                 roles=EVERYBODY,
                 answer_type=PROOF_TYPE,
+                takes_min_height=True,
             ),
         )
 
