@@ -20,7 +20,7 @@ class Traffic:
     clients: Clients
     batch_size: int = 5
     pause_seconds: float = 0.05
-    timeout_seconds: float = 120.0
+    timeout_seconds: float = 300.0
     """How long one batch may take, faults included."""
     acknowledged: list[SignedTransaction] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
