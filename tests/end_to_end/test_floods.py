@@ -1,8 +1,8 @@
 """A flooding member costs the others at most 30 % of what they do without it, and no memory without bound.
 
-Measured against the same network with that member simply dead, in transactions for each second that the honest
-daemons compute: on one machine the flooder and its victims share processors, in the field they do not, and what
-the daemons compute is what bounds their throughput. The flooder runs with the lowest priority.
+Measured against the same network with that member simply dead, in transactions for each second that the
+honest daemons compute: that is what bounds their throughput in the field, where the flooder does not share
+processors with its victims. It runs with the lowest priority here.
 """
 
 from __future__ import annotations
