@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -59,6 +60,20 @@ def test_l2_in_24_idle_hours_nobody_asks_for_another_view() -> None:
     world.run()
     assert [node.replica.status.view_changes_sent for node in world.nodes] == [0, 0, 0, 0]
     assert len(world.chain.blocks) > 24 * 5  # Idle blocks keep time moving.
+
+
+@pytest.mark.slow
+def test_l3_a_primary_that_is_just_below_the_timeout_all_the_time_loses_its_turn() -> None:
+    """Its proposals are held back for 0.9 of the timeout; the others' blocks are many more than its own."""
+    slow = FaultyReplica(part=Part.BYZANTINE, habits=("almost_too_slow",))
+    settings = replace(CALM, parts=(slow,), transactions=40, blocks_per_primary=2)
+    for seed in range(4):
+        world = World(seed, settings)
+        world.run()
+        proposers = Counter(decode_light_header(block.header).proposer for block in world.chain.blocks[1:])
+        assert world.count_faults()["byzantine_almost_too_slow"] > 0
+        assert proposers[0] > 0
+        assert proposers[0] <= proposers.total() / 3
 
 
 @pytest.mark.parametrize("offset_ms", [-DAY_MS, DAY_MS])
