@@ -6,6 +6,7 @@ from collections.abc import Callable
 from hashlib import sha256, sha512
 
 from consensus.certificates import Verify
+from consensus.replica_set import Member, ReplicaId, ReplicaSet
 from crypto.signatures import InvalidSignature, SigningKey, verify_signature
 from simulation.settings import Signatures
 
@@ -34,3 +35,16 @@ def _verify_stand_in(public_key: bytes, tag: bytes, message: bytes, signature: b
     # The stand-in's key is no secret: a Byzantine replica lies with its own key and never forges.
     if sha512(public_key + tag + message).digest() != signature:
         raise InvalidSignature(f"signature does not verify under key {public_key.hex()[:16]}…")
+
+
+def create_members(
+    seed: int, *, count: int, step: int, kind: Signatures
+) -> tuple[ReplicaSet, dict[ReplicaId, Signer]]:
+    """The replicas of a run, `step` apart in their ids, and what signs for each."""
+    signers: dict[ReplicaId, Signer] = {}
+    members = []
+    for index in range(count):
+        replica = ReplicaId(index * step)
+        public_key, signers[replica] = create_key(seed, replica, kind)
+        members.append(Member(replica, public_key, replica.to_bytes(16, "big")))
+    return ReplicaSet(0, tuple(members)), signers

@@ -15,9 +15,10 @@ from threading import Thread
 from consensus.replica import Replica
 from simulation.checkers import InvariantBroken
 from simulation.ledger_kit import LightLedgerFactory
+from simulation.node_factory import ReplicaFactory
 from simulation.result import RunResult, Violation
 from simulation.settings import SimulationSettings
-from simulation.world import ReplicaFactory, World
+from simulation.world import World
 
 
 def run_seed(

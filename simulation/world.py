@@ -4,44 +4,31 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
-from collections.abc import Callable
-from random import Random
-from typing import Any
 
-from consensus.head import Head
 from consensus.messages import Message, Vote
 from consensus.replica import Replica
-from consensus.replica_set import Height, Member, ReplicaId, ReplicaSet
-from consensus.settings import ReplicaSettings
+from consensus.replica_set import ReplicaId
 from simulation.bounds import check_bounded, check_journal_bounded
-from simulation.byzantine import ByzantineNode, Plot
 from simulation.cast import Cast, FaultyReplica, Part, draw_cast
 from simulation.chain_ledger import ChainKit
 from simulation.checkers import ChainChecker, InvariantBroken
 from simulation.clients import Clients
 from simulation.disk import Disk, StoredBlock
 from simulation.faults import FaultInjector
-from simulation.forgery import Forger
-from simulation.frames import SyncedBlock
-from simulation.keys import Signer, create_key, get_verifier
+from simulation.keys import create_members, get_verifier
 from simulation.ledger_kit import LedgerKit, LightKit, LightLedgerFactory, SimulatedTransaction
-from simulation.ledger_work import Durations
-from simulation.light_ledger import GENESIS_TIME_MS, SimulatedLedger
 from simulation.network import Network
 from simulation.node import Node
-from simulation.node_parts import NodeParts, SimulatedReplica
+from simulation.node_factory import NodeFactory, ReplicaFactory
 from simulation.profiles import draw_placement
 from simulation.promises import PromiseChecker
 from simulation.schedule import Schedule, TooManyEvents
 from simulation.settings import LedgerKind, SimulationSettings
+from simulation.streams import draw_stream
 from simulation.trace import Trace
-from simulation.twins import Junction
 
 SIZE_CHECK_US = 1_500_000
 """How often sizes are checked; in very long runs fifty times in all."""
-
-ReplicaFactory = Callable[..., SimulatedReplica]
-"""`consensus.replica.Replica`, or a broken one to see the checkers catch it."""
 
 
 class World:
@@ -59,25 +46,18 @@ class World:
         self.settings = settings
         self.schedule = Schedule()
         self.trace = Trace(settings.transcript_lines)
-        self._random = Random(f"{seed} world")  # noqa: S311 -- a simulation must be repeatable
-        self._create_replica = create_replica
         self._verify = get_verifier(settings.signatures)
-        count = settings.replica_count or self._random.choices((4, 1, 2, 3, 5, 7), (60, 5, 5, 5, 15, 10))[0]
-        self._create_members(count)
-        placement = draw_placement(
-            self._draw_stream("placement"),
-            [ReplicaId(member.replica) for member in self.replica_set.members],
-            settings.profile,
+        random = draw_stream(seed, "world")
+        count = settings.replica_count or random.choices((4, 1, 2, 3, 5, 7), (60, 5, 5, 5, 15, 10))[0]
+        # Ids are not indexes: in half of the runs they have gaps.
+        self.replica_set, signers = create_members(
+            seed, count=count, step=random.choice((1, 7)), kind=settings.signatures
         )
-        self.trace.add_note(0, "network", f"{placement.profile.name}, regions {placement.regions}")
-        self.network = Network(self.schedule, self._draw_stream("network"), placement)
-        self.replica_settings: ReplicaSettings = settings.compute_replica_settings(
-            settings.blocks_per_primary or self._random.choice((1, 2, 5, 100))
+        self.ids = [ReplicaId(member.replica) for member in self.replica_set.members]
+        replica_settings = settings.compute_replica_settings(
+            settings.blocks_per_primary or random.choice((1, 2, 5, 100))
         )
-        if settings.ledger is LedgerKind.CHAIN:
-            self._kit: LedgerKit = ChainKit(seed, settings, self.replica_set)
-        else:
-            self._kit = LightKit(seed, settings, create_ledger)
+        self._kit = self._create_kit(create_ledger)
         self.chain = ChainChecker(
             self._kit.genesis,
             self._kit.genesis_root,
@@ -86,16 +66,27 @@ class World:
             verify=self._verify,
         )
         self._promises = PromiseChecker()
+        self.network = self._create_network()
         self.cast = self._choose_cast()
-        honest = [m.replica for m in self.replica_set.members if m.replica not in self.cast.byzantine]
-        first_half = (*honest[: (len(honest) + 1) // 2], *self.cast.byzantine)
-        self._plot = Plot(frozenset(map(ReplicaId, first_half)))
-        self.nodes = self._create_nodes()
+        self.nodes = NodeFactory(
+            seed,
+            settings,
+            kit=self._kit,
+            replica_set=self.replica_set,
+            replica_settings=replica_settings,
+            signers=signers,
+            verify=self._verify,
+            create_replica=create_replica,
+            schedule=self.schedule,
+            network=self.network,
+            observer=self,
+            trace=self.trace,
+        ).create_nodes(self.cast)
         self.honest = [node for node in self.nodes if node.replica_id not in self.cast.byzantine]
         self.clients = Clients(
             schedule=self.schedule,
             nodes=self.honest,
-            random=self._draw_stream("clients"),
+            random=draw_stream(seed, "clients"),
             create_transaction=self._kit.create_transaction,
             on_submitted=self._on_submitted,
             on_acknowledged=self._on_acknowledged,
@@ -105,7 +96,7 @@ class World:
             network=self.network,
             nodes=self.nodes,
             trace=self.trace,
-            random=self._draw_stream("faults"),
+            random=draw_stream(seed, "faults"),
             faulty_ms=settings.faulty_ms,
             kinds=settings.fault_kinds,
             clock_jumps_ms=self._kit.clock_jumps_ms,
@@ -117,136 +108,26 @@ class World:
 
     # Making the world
 
-    def _draw_stream(self, purpose: str) -> Random:
-        """A stream of its own for each purpose, so that a change of one leaves the others as they were."""
-        return Random(f"{self.seed} {purpose}")  # noqa: S311
+    def _create_kit(self, create_ledger: LightLedgerFactory | None) -> LedgerKit:
+        if self.settings.ledger is LedgerKind.CHAIN:
+            return ChainKit(self.seed, self.settings, self.replica_set)
+        return LightKit(self.seed, self.settings, create_ledger)
 
-    def _create_members(self, count: int) -> None:
-        """Ids are not indexes: in half of the runs they have gaps."""
-        step = self._random.choice((1, 7))
-        self._keys: dict[ReplicaId, bytes] = {}
-        self._signers: dict[ReplicaId, Signer] = {}
-        members = []
-        for index in range(count):
-            replica = ReplicaId(index * step)
-            public_key, self._signers[replica] = create_key(self.seed, replica, self.settings.signatures)
-            self._keys[replica] = public_key
-            members.append(Member(replica, public_key, replica.to_bytes(16, "big")))
-        self.replica_set = ReplicaSet(0, tuple(members))
+    def _create_network(self) -> Network:
+        placement = draw_placement(draw_stream(self.seed, "placement"), self.ids, self.settings.profile)
+        self.trace.add_note(0, "network", f"{placement.profile.name}, regions {placement.regions}")
+        return Network(self.schedule, draw_stream(self.seed, "network"), placement)
 
     def _choose_cast(self) -> Cast:
-        settings, random = self.settings, self._draw_stream("cast")
-        ids = [ReplicaId(member.replica) for member in self.replica_set.members]
+        settings, random = self.settings, draw_stream(self.seed, "cast")
         if settings.parts is not None:
-            return Cast(dict(zip(ids, settings.parts, strict=False)))
+            return Cast(dict(zip(self.ids, settings.parts, strict=False)))
         if settings.byzantine_count is not None:
             liar = FaultyReplica(part=Part.BYZANTINE, habits=("equivocate",))
-            return Cast(dict.fromkeys(random.sample(ids, settings.byzantine_count), liar))
+            return Cast(dict.fromkeys(random.sample(self.ids, settings.byzantine_count), liar))
         if not settings.faults:
             return Cast()
-        return draw_cast(random, ids, may_lie=settings.byzantine, losses=self._kit.losses)
-
-    def _create_nodes(self) -> list[Node]:
-        nodes: list[Node] = []
-        for member in self.replica_set.members:
-            replica = ReplicaId(member.replica)
-            faulty = self.cast.faulty.get(replica)
-            if faulty is not None:
-                text = ", ".join((faulty.part.value, *faulty.habits, faulty.loss, str(faulty.offset_ms)))
-                self.trace.add_note(0, f"node {replica}", f"is faulty: {text}")
-            if faulty is not None and faulty.part is Part.TWINS:
-                nodes += self._create_twins(replica)
-            elif faulty is not None and faulty.part is Part.BYZANTINE:
-                nodes.append(self._create_liar(replica, faulty.habits))
-            else:
-                parts = self._create_parts(replica, offset_ms=faulty.offset_ms if faulty else 0)
-                nodes.append(Node(parts, network=self.network, **self._create_services(f"node {replica}")))
-        return nodes
-
-    def _create_parts(self, replica: ReplicaId, *, offset_ms: int = 0, suffix: str = "") -> NodeParts:
-        offset_ms = offset_ms or self._random.randint(-100, 100)
-        return NodeParts(
-            replica_id=replica,
-            replica_set=self.replica_set,
-            disk=Disk(self._kit.genesis, f"{replica}{suffix}"),
-            create_ledger=self._kit.open,
-            create_replica=self._start_replica,
-            verify_block=self._verify_block,
-            wall_ms=GENESIS_TIME_MS + 1_000 + offset_ms,
-            tick_us=self.settings.tick_ms * 1_000,
-            durations=Durations(),
-        )
-
-    def _create_services(self, stream: str) -> dict[str, Any]:
-        return {
-            "schedule": self.schedule,
-            "observer": self,
-            "trace": self.trace,
-            "random": self._draw_stream(stream),
-        }
-
-    def _create_liar(self, replica: ReplicaId, habits: tuple[str, ...]) -> Node:
-        services = self._create_services(f"node {replica}")
-        forger = Forger(
-            replica,
-            signer=self._signers[replica],
-            chain_id=self._kit.chain_id,
-            replica_set=self.replica_set,
-            blocks_per_primary=self.replica_settings.blocks_per_primary,
-            random=services["random"],
-        )
-        return ByzantineNode(
-            self._create_parts(replica),
-            forger=forger,
-            kit=self._kit,
-            habits=habits,
-            plot=self._plot,
-            # With the way of its proposal and two rounds of votes it is just below the timeout.
-            held_back_us=self.replica_settings.view_timeout_ms * 900
-            - 4 * self.network.placement.delay_us_max,
-            network=self.network,
-            **services,
-        )
-
-    def _create_twins(self, replica: ReplicaId) -> list[Node]:
-        """Two nodes with one key; `network` has one place for both."""
-        junction = Junction(
-            replica,
-            [ReplicaId(item.replica) for item in self.replica_set.members if item.replica != replica],
-            network=self.network,
-            schedule=self.schedule,
-            random=self._draw_stream(f"junction {replica}"),
-        )
-        return [
-            Node(
-                self._create_parts(replica, suffix=suffix),
-                network=links,
-                **self._create_services(f"node {replica}{suffix}"),
-            )
-            for suffix, links in zip("ab", junction.links, strict=True)
-        ]
-
-    def _start_replica(self, replica: ReplicaId, disk: Disk, ledger: SimulatedLedger) -> SimulatedReplica:
-        head = disk.blocks[-1]
-        return self._create_replica(
-            settings=self.replica_settings,
-            chain_id=self._kit.chain_id,
-            replica_id=replica,
-            public_key=self._keys[replica],
-            signer=self._signers[replica],
-            verify=self._verify,
-            replica_set=self.replica_set,
-            head=Head(height=Height(head.height), digest=head.digest, certificate=head.certificate),
-            compute_digest=ledger.compute_digest,
-            journal=disk.read_journal(),
-            journal_missing=disk.journal_missing,
-        )
-
-    def _verify_block(self, block: SyncedBlock, digest: bytes) -> None:
-        """Raises InvalidCertificate, or ValueError when the certificate is another block's."""
-        if block.certificate.digest != digest:
-            raise ValueError("the certificate is another block's")
-        block.certificate.verify(self._kit.chain_id, self.replica_set, self._verify)
+        return draw_cast(random, self.ids, may_lie=settings.byzantine, losses=self._kit.losses)
 
     # Running
 
@@ -322,7 +203,7 @@ class World:
                 self._plan_loss(node, forgetful[node.replica_id].loss)
 
     def _plan_loss(self, node: Node, loss: str) -> None:
-        random, faulty_us = self._draw_stream(f"loss {node.replica_id}"), self.settings.faulty_ms * 1_000
+        random, faulty_us = draw_stream(self.seed, f"loss {node.replica_id}"), self.settings.faulty_ms * 1_000
         down_us = random.randrange(1_000, 500_000)
         at_us = random.randrange(faulty_us)
         copies = [node.disk.copy()]

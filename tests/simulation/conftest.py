@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from simulation.ledger_kit import LightLedgerFactory
+from simulation.node_factory import ReplicaFactory
 from simulation.result import Violation
 from simulation.run import run_seed
 from simulation.settings import SimulationSettings
-from simulation.world import ReplicaFactory
 
 Hunt = Callable[..., Violation | None]
 
