@@ -28,6 +28,8 @@ class Clients:
     def __init__(self, session: aiohttp.ClientSession, network: LocalNetwork) -> None:
         self._session = session
         self.urls = network.gateway_urls
+        self.expiry_ms = 300_000
+        """How long what is signed from now on may take to be committed."""
         node = network.nodes[0]
         self._workload = AnchorWorkload(
             key=read_key_file(node.folder.institution_key_file),
@@ -38,11 +40,11 @@ class Clients:
 
     def sign(self, count: int) -> list[SignedTransaction]:
         """Transactions that all succeed once the folder is open: it is the first of the first list."""
-        expires_ms = time.time_ns() // 1_000_000 + 300_000
+        expires_ms = time.time_ns() // 1_000_000 + self.expiry_ms
         return [decode_transaction(data) for data in self._workload.sign_anchors(count, expires_ms)]
 
     async def open_folder(self) -> SignedTransaction:
-        (opening,) = self._workload.sign_aliases(time.time_ns() // 1_000_000 + 300_000)
+        (opening,) = self._workload.sign_aliases(time.time_ns() // 1_000_000 + self.expiry_ms)
         await self.commit([opening], self.urls[0])
         return opening
 

@@ -1,0 +1,172 @@
+"""Daemons that join by a snapshot: where blocks are pruned, past a liar, and on after being killed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.processes import LocalProcesses, NodeProcess
+from config.local_network import LocalNetwork, create_local_network
+from ledger.chunk_file import ChunkFile, ChunkKind
+from ledger.genesis import Parameters
+from ledger.snapshot_shelf import list_heights
+from tests.end_to_end.clients import Clients, open_clients
+
+pytestmark = pytest.mark.timeout(180)
+
+EXPIRY_MS = 4_000
+PRUNED = "chartchain_snapshots_pruned_blocks_total"
+
+
+@pytest.fixture
+def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalNetwork:
+    """Snapshots often, nothing kept that is older than they need, transactions that soon expire."""
+    settings = {
+        "CONSENSUS__VIEW_TIMEOUT_MS": "1000",
+        "SNAPSHOTS__KEPT_MAX": "2",
+        "SNAPSHOTS__KEEP_BLOCKS": "1",
+    }
+    settings["SNAPSHOTS__INTERVAL_BLOCKS"] = "60"
+    for name, value in settings.items():
+        monkeypatch.setenv(f"CHARTCHAIN_{name}", value)
+    parameters = Parameters(
+        state_buckets_log2=8, idle_block_interval_ms=100, expiry_window_ms_max=EXPIRY_MS + 500
+    )
+    return create_local_network(tmp_path / "network", parameters=parameters)
+
+
+@pytest.fixture
+def processes(network: LocalNetwork) -> Iterator[LocalProcesses]:
+    with LocalProcesses.of_network(network) as running:
+        running.start()
+        yield running
+
+
+async def prune_and_wipe(clients: Clients, processes: LocalProcesses, victim: NodeProcess) -> int:
+    """Commit something, wait until nobody has the first blocks any more, wipe; how much is committed."""
+    await processes.wait_ready()
+    clients.expiry_ms = EXPIRY_MS
+    await clients.open_folder()
+    for _ in range(4):
+        await clients.commit(clients.sign(25), clients.urls[0])
+    async with asyncio.timeout(60):
+        for url in clients.urls:
+            while not (await clients.read_metrics(url))[PRUNED]:  # noqa: ASYNC110 - it is another process
+                await asyncio.sleep(0.1)
+    victim.kill()
+    for name in ("ledger", "journal", "snapshots"):
+        shutil.rmtree(victim.directory / "data" / name)
+    return 101
+
+
+async def watch_until_ready(clients: Clients, victim: NodeProcess) -> list[str]:
+    """Every reason that it gave for not being ready, in their order."""
+    reasons: list[str] = []
+    async with asyncio.timeout(60):
+        while True:
+            victim.check_running()
+            reason = await clients.get_readiness(victim.gateway_url)
+            if reason == "ready":
+                return reasons
+            if reason not in reasons[-1:]:
+                reasons.append(reason)
+            await asyncio.sleep(0.005)
+
+
+def read_log(node: NodeProcess, event: str) -> list[dict[str, Any]]:
+    lines = [line for line in node.log_path.read_text().splitlines() if line.startswith("{")]
+    return [entry for entry in map(json.loads, lines) if entry["event"] == event]
+
+
+@contextlib.asynccontextmanager
+async def falsified_snapshots(node: NodeProcess) -> AsyncIterator[None]:
+    """While this lasts every snapshot of the node has false state in it, with the right checksums."""
+    shelf, seen = node.directory / "data" / "snapshots", set[int]()
+
+    async def falsify() -> None:
+        while True:
+            for height in set(list_heights(shelf)) - seen:
+                seen.add(height)
+                with ChunkFile(shelf / str(height) / "chunks") as chunks:
+                    for subtree in range(256):
+                        chunk = chunks.read(ChunkKind.STATE, subtree)
+                        if chunk is not None:
+                            chunks.append(ChunkKind.STATE, subtree, chunk[:-1] + bytes((chunk[-1] ^ 1,)))
+            await asyncio.sleep(0.01)
+
+    falsifying = asyncio.create_task(falsify())
+    try:
+        yield
+    finally:
+        falsifying.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await falsifying
+
+
+@pytest.mark.slow
+async def test_rule_P6_a_wiped_node_joins_by_snapshot_past_a_liar_and_is_silent_first(
+    network: LocalNetwork, processes: LocalProcesses
+) -> None:
+    liar, victim = processes.nodes[0], processes.nodes[3]
+    async with open_clients(network) as clients:
+        committed = await prune_and_wipe(clients, processes, victim)
+        recent = clients.sign(20)
+        await clients.commit(recent, clients.urls[0])
+        async with falsified_snapshots(liar):
+            victim.start()
+            reasons = await watch_until_ready(clients, victim)
+        assert any(reason.startswith("joining: ") for reason in reasons)
+        assert "the journal is missing: silent until" in reasons[-1]
+        assert len(read_log(victim, "joined")) == 1
+        refused = read_log(victim, "snapshot part refused")
+        assert {entry["replica"] for entry in refused} == {0}
+        assert all("state chunk" in entry["reason"] for entry in refused)
+        # What is in the window counts once, whoever is sent it again; and the joined node takes part.
+        with contextlib.suppress(ConnectionError):  # They may have expired by now.
+            await clients.submit(recent, victim.gateway_url)
+        await clients.commit(clients.sign(10), victim.gateway_url)
+        statuses = await clients.wait_agreement(clients.urls, committed + 30)
+        assert {status["history_size"] for status in statuses} == {committed + 30}
+        assert len({(status["state_root"], status["history_root"]) for status in statuses}) == 1
+
+
+@pytest.mark.soak
+async def test_a_joining_node_that_is_killed_goes_on_with_what_it_had(
+    network: LocalNetwork, processes: LocalProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = processes.nodes[3]
+    for node in processes.nodes[:3]:
+        node.stop()
+    monkeypatch.setenv("CHARTCHAIN_NETWORK__FETCH__SNAPSHOT_REQUESTS_MAX", "4")
+    monkeypatch.setenv("CHARTCHAIN_NETWORK__FETCH__ANSWER_BYTES_MAX", "4096")
+    processes.start()
+    async with open_clients(network) as clients:
+        await prune_and_wipe(clients, processes, victim)
+        victim.start()
+        held = 0
+        async with asyncio.timeout(60):
+            while not held:
+                await asyncio.sleep(0.005)
+                held = parse_parts(await clients.get_readiness(victim.gateway_url))
+        victim.kill()
+        victim.start()
+        reasons = await watch_until_ready(clients, victim)
+        continued = [parts for parts in map(parse_parts, reasons) if parts]
+        assert continued[0] >= held
+        assert len(read_log(victim, "snapshot begun")) == 1
+        assert len(read_log(victim, "joined")) == 1
+        statuses = await clients.wait_agreement(clients.urls, 101)
+        assert len({status["state_root"] for status in statuses}) == 1
+
+
+def parse_parts(reason: str) -> int:
+    """How many parts of a snapshot are there, by what /readyz says; 0 while none is."""
+    words = reason.split()
+    return int(words[words.index("of", 4) - 1]) if reason.startswith("joining: snapshot") else 0
