@@ -8,6 +8,7 @@ from typing import Final
 from config.errors import ConfigError, Fault
 from config.genesis_file import read_genesis_file
 from config.node_folder import NodeFolder
+from config.node_identity import holds_key, list_identities
 from config.settings import NodeSettings
 from crypto.key_files import KeyFileError, read_key_file
 from crypto.signatures import SigningKey
@@ -28,14 +29,15 @@ def check_node(settings: NodeSettings) -> Genesis:
     node_key = _read_key(folder.node_key_file)
     _read_key(folder.institution_key_file)
     expected = genesis.replica_set.get_public_key(settings.node.replica)
-    if node_key.public_key != expected:
+    if expected is not None and not holds_key(folder, expected):
         raise _refuse(
             folder.node_key_file,
             "public key",
             node_key.public_key.hex(),
-            f"replica {settings.node.replica}'s key in the genesis, {expected.hex() if expected else 'none'}",
+            f"replica {settings.node.replica}'s key in the genesis, {expected.hex()}",
         )
-    _check_certificate(folder.node_certificate_file, node_key)
+    for identity in list_identities(folder):
+        _check_certificate(identity.certificate_file, identity.key)
     _check_files_open(folder)
     return genesis
 

@@ -39,6 +39,11 @@ class NodeFolder:
         return self.directory / "keys" / "node.pem"
 
     @property
+    def next_node_key_file(self) -> Path:
+        """Takes over when an epoch names it (`config.node_identity`); absent unless it is prepared."""
+        return self.directory / "keys" / "node-next.pem"
+
+    @property
     def institution_key_file(self) -> Path:
         return self.directory / "keys" / "institution.pem"
 
@@ -53,6 +58,10 @@ class NodeFolder:
     @property
     def node_certificate_file(self) -> Path:
         return self.directory / "tls" / "node.pem"
+
+    @property
+    def next_node_certificate_file(self) -> Path:
+        return self.directory / "tls" / "node-next.pem"
 
     @property
     def gateway_certificate_file(self) -> Path:
