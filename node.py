@@ -34,6 +34,7 @@ from aiohttp import web
 from config.errors import ConfigError, Fault
 from config.log import configure_logging
 from config.node_check import check_node
+from config.node_identity import NodeIdentity, choose_identity, list_identities
 from config.settings import NodeSettings, compute_replica_settings, load_node_settings
 from consensus.driver import Driver, ReplicaHalted
 from consensus.head import Head
@@ -43,6 +44,7 @@ from consensus.journal_records import OverrideRecord
 from consensus.messages import Vote, encode_message
 from consensus.replica import Replica
 from consensus.replica_set import Height, ReplicaId, ReplicaSet
+from contracts.nodes import get_node
 from crypto.encoding import EncodingError
 from crypto.key_files import KeyFileError, read_key_file
 from crypto.signatures import SigningKey, verify_signature
@@ -56,6 +58,7 @@ from ledger.contract_set import load_built_in
 from ledger.errors import LedgerError, StoreFailed
 from ledger.snapshot_keeper import SnapshotKeeper
 from ledger.snapshot_shelf import SnapshotShelf
+from ledger.speculation import CommittedBlock
 from network.block_sync import BlockSync
 from network.bodies import BodyFetcher
 from network.collector import NodeCollector
@@ -78,6 +81,8 @@ EXIT_NOT_STARTED: Final = 1
 EXIT_HALTED: Final = 3
 NEEDS_SNAPSHOT: Final = -1
 """Of `run_node` alone: the node is to join by a snapshot, then to run again."""
+NEEDS_RESTART: Final = -2
+"""Likewise: another key of the node takes over."""
 CLOSE_TIMEOUT_SECONDS: Final = 5.0
 GC_THRESHOLDS: Final = (20_000, 20, 50)
 """Rarer collections: nearly all that a block allocates is freed by counting references."""
@@ -103,7 +108,7 @@ class Disks:
     """What a node keeps, opened and checked; nothing runs yet."""
 
     settings: NodeSettings
-    node_key: SigningKey
+    identity: NodeIdentity
     institution_key: SigningKey
     chain: Chain
     journal: Journal
@@ -130,10 +135,12 @@ class Disks:
             )
             stack.callback(vault.close)
             content = decode_entries(journal.entries)
+            own = get_node(chain.state, settings.node.replica)
+            identity = choose_identity(folder, None if own is None else own.public_key)
             stack.pop_all()
         return cls(
             settings=settings,
-            node_key=read_key_file(folder.node_key_file),
+            identity=identity,
             institution_key=read_key_file(folder.institution_key_file),
             chain=chain,
             journal=journal,
@@ -162,8 +169,8 @@ class Node:
         self._loop = asyncio.get_running_loop()
         self._failure: asyncio.Future[None] = self._loop.create_future()
         self.is_started = False
-        self.needs_snapshot = False
-        self.links = build_links(settings, chain.replica_set, chain.chain_id)
+        self.needs_snapshot = self.needs_restart = False
+        self.links = build_links(settings, disks.identity, chain.replica_set, chain.chain_id)
         self.relay = TransactionRelay(
             chain=chain,
             links=self.links,
@@ -204,6 +211,7 @@ class Node:
         self._gateway: web.AppRunner | None = None
         known = KnownNodes(lambda: chain.state, lambda: chain.replica_set, self.links.update_nodes)
         chain.subscribe(known.on_block)
+        chain.subscribe(self._on_block)
 
     def halt(self, error: BaseException) -> None:
         """Something that the node must not outlive."""
@@ -279,8 +287,8 @@ class Node:
             settings=compute_replica_settings(self._settings.consensus, chain.genesis.parameters),
             chain_id=chain.chain_id,
             replica_id=self._replica_id,
-            public_key=self._disks.node_key.public_key,
-            signer=self._disks.node_key.sign,
+            public_key=self._disks.identity.key.public_key,
+            signer=self._disks.identity.key.sign,
             verify=verify_signature,
             replica_set=chain.replica_set,
             head=Head(
@@ -362,12 +370,34 @@ class Node:
     def _on_pending(self, oldest: bytes | None) -> None:
         self.driver.post_oldest_pending(oldest)
 
+    def _on_block(self, block: CommittedBlock) -> None:
+        """Where a new epoch names the key that is prepared here, the node starts again with it."""
+        if block.header.next_replica_set_digest == block.header.replica_set_digest:
+            return
+        own = self._disks.identity.key.public_key
+        named = self._disks.chain.replica_set.get_public_key(self._replica_id)
+        if named in (None, own):
+            return
+        try:
+            has_key = any(
+                identity.key.public_key == named for identity in list_identities(self._settings.folder)
+            )
+        except KeyFileError as error:
+            _log.warning("the next key cannot be used", reason=str(error))
+            return
+        _log.info("this replica has another key", height=block.header.height, is_here=has_key)
+        if has_key:
+            self.needs_restart = True
+            self.stop()
+
     def _on_connected(self, replica: ReplicaId) -> None:
         self.driver.post_peer_connected(replica)
         self.relay.send_pending(replica)
 
 
-def build_links(settings: NodeSettings, replica_set: ReplicaSet, chain_id: bytes) -> Links:
+def build_links(
+    settings: NodeSettings, identity: NodeIdentity, replica_set: ReplicaSet, chain_id: bytes
+) -> Links:
     """The node's links to the members of a replica set. Raises TlsSetupFailed."""
     folder = settings.folder
     return Links(
@@ -376,8 +406,8 @@ def build_links(settings: NodeSettings, replica_set: ReplicaSet, chain_id: bytes
         chain_id=chain_id,
         tls=LinkTls.load(
             ca_file=folder.ca_file,
-            certificate_file=folder.node_certificate_file,
-            key_file=folder.node_key_file,
+            certificate_file=identity.certificate_file,
+            key_file=identity.key_file,
         ),
         listen_host=settings.node.link_host,
         listen_port=settings.node.link_port,
@@ -427,6 +457,8 @@ async def run_node(settings: NodeSettings, *, stops_with_stdin: bool) -> int:
     finally:
         await asyncio.get_running_loop().shutdown_default_executor()
         disks.close()
+    if node.needs_restart:
+        return NEEDS_RESTART
     return NEEDS_SNAPSHOT if node.needs_snapshot else EXIT_OK
 
 
@@ -436,7 +468,8 @@ async def join_by_snapshot(settings: NodeSettings, *, stops_with_stdin: bool) ->
     Raises like `run_node`.
     """
     folder, genesis = settings.folder, check_node(settings)
-    links = build_links(settings, genesis.replica_set, genesis.compute_chain_id())
+    identity = choose_identity(folder, None)
+    links = build_links(settings, identity, genesis.replica_set, genesis.compute_chain_id())
     joining = Joining(
         links,
         genesis,
@@ -474,11 +507,17 @@ async def join_by_snapshot(settings: NodeSettings, *, stops_with_stdin: bool) ->
 
 
 def run_until_stopped(settings: NodeSettings, *, stops_with_stdin: bool) -> int:
-    """Run the node, and join by a snapshot whenever it needs one; the process's exit code."""
-    while (code := asyncio.run(run_node(settings, stops_with_stdin=stops_with_stdin))) == NEEDS_SNAPSHOT:
-        if not asyncio.run(join_by_snapshot(settings, stops_with_stdin=stops_with_stdin)):
-            return EXIT_OK
-    return code
+    """Run the node; again where it has a new key, and after joining by a snapshot where it needs one.
+
+    Returns the process's exit code.
+    """
+    while True:
+        code = asyncio.run(run_node(settings, stops_with_stdin=stops_with_stdin))
+        if code == NEEDS_SNAPSHOT:
+            if not asyncio.run(join_by_snapshot(settings, stops_with_stdin=stops_with_stdin)):
+                return EXIT_OK
+        elif code != NEEDS_RESTART:
+            return code
 
 
 def _stop_on_request(stop: Callable[[], None], *, stops_with_stdin: bool) -> None:
