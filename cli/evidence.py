@@ -53,6 +53,7 @@ def _to_json(proved: ProvedReceipt | ProvedState) -> dict[str, object]:
     block: dict[str, object] = {
         "network": proved.block.genesis.network,
         "height": header.height,
+        "epoch": header.epoch,
         "time_ms": header.time_ms,
         "certified_by_replicas": list(proved.block.signers),
     }

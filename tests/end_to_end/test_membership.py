@@ -1,0 +1,163 @@
+"""Daemons whose replica set changes by vote; receipts of all epochs verify without them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from bench.processes import LocalProcesses
+from cli.main import app
+from client.client import Client
+from client.errors import ClientError
+from client.signing import TransactionSigner, draw_identifier
+from config.local_network import LocalNetwork, LocalNode, create_local_network
+from contracts.calls.folders import RegisterAlias
+from crypto.key_files import generate_signing_key, read_key_file, write_key_file
+from ledger.genesis import Parameters
+from network.certificates import KeyPair, issue_node_certificate
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture
+def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalNetwork:
+    monkeypatch.setenv("CHARTCHAIN_CONSENSUS__VIEW_TIMEOUT_MS", "1000")
+    parameters = Parameters(state_buckets_log2=8, idle_block_interval_ms=100)
+    return create_local_network(tmp_path / "network", parameters=parameters)
+
+
+@pytest.fixture
+def processes(network: LocalNetwork) -> Iterator[LocalProcesses]:
+    with LocalProcesses.of_network(network) as running:
+        running.start()
+        asyncio.run(running.wait_ready())
+        yield running
+
+
+def command(*words: object) -> Any:
+    """What `chartchain … --json` prints."""
+    result = RUNNER.invoke(app, [str(word) for word in (*words, "--json")], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def ask(network: LocalNetwork, node: LocalNode, work: Callable[[Client], Any]) -> Any:
+    async def run() -> Any:
+        async with Client(node.gateway_url, network.ca_file, timeout_seconds=20) as client:
+            key = read_key_file(node.folder.institution_key_file)
+            await client.login(key, node.institution.hex())
+            return await work(client)
+
+    return asyncio.run(run())
+
+
+def wait_for(what: str, condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(0.1)
+
+
+def commit_alias(network: LocalNetwork, node: LocalNode) -> str:
+    """Register an alias; the transaction's id."""
+    signer = TransactionSigner(read_key_file(node.folder.institution_key_file), chain_id=network.chain_id)
+    call = RegisterAlias(draw_identifier(), node.institution, b"", b"")
+    return str(ask(network, node, lambda client: client.submit_and_wait(signer.sign(call))).id)
+
+
+def get_epoch(network: LocalNetwork, node: LocalNode) -> int:
+    """-1 while the node does not answer: it starts again with its new key."""
+
+    async def run() -> int:
+        async with Client(node.gateway_url, network.ca_file, timeout_seconds=5) as client:
+            return (await client.get_status()).epoch
+
+    try:
+        return asyncio.run(run())
+    except ClientError:
+        return -1
+
+
+def adopt(network: LocalNetwork, *words: object, by: int = 0) -> None:
+    """Propose at one node, vote at two others, wait until the change is effective everywhere."""
+    epoch = get_epoch(network, network.nodes[0])
+    options = ("--network", network.directory, "--node")
+    made = command("governance", "propose", *words, "--in-blocks", 6, *options, network.nodes[by].name)
+    assert made["adopted"] is False
+    others = [node for number, node in enumerate(network.nodes) if number != by][:2]
+    votes = [command("governance", "vote", made["proposal"], *options, node.name) for node in others]
+    assert [vote["adopted"] for vote in votes] == [False, True]
+
+    def is_effective() -> bool:
+        return all(get_epoch(network, node) == epoch + 1 for node in network.nodes)
+
+    wait_for("the next epoch", is_effective)
+
+
+def prepare_key(network: LocalNetwork, node: LocalNode) -> Path:
+    """The next key of a node with its certificate, as an operator puts them there."""
+    key, folder = generate_signing_key(), node.folder
+    write_key_file(folder.next_node_key_file, key)
+    ca = network.directory / "ca"
+    authority = KeyPair((ca / "ca.pem").read_bytes(), (ca / "ca-key.pem").read_bytes())
+    folder.next_node_certificate_file.write_bytes(issue_node_certificate(authority, key, node.name))
+    return folder.next_node_key_file
+
+
+def list_roots(network: LocalNetwork) -> set[tuple[int, str]]:
+    """Heights and state roots of all nodes; whether each is ready counts too."""
+    statuses = [ask(network, node, lambda client: client.get_status()) for node in network.nodes]
+    return {(status.height if status.ready else -1, status.state_root) for status in statuses}
+
+
+def list_signers(network: LocalNetwork, node: LocalNode) -> set[int]:
+    """Who has signed this node's copies of the last few certificates."""
+
+    async def collect(client: Client) -> set[int]:
+        height = (await client.get_status()).height
+        blocks = [await client.get_block(number) for number in range(max(1, height - 5), height + 1)]
+        return {signer for block in blocks for signer in block.signers}
+
+    found: set[int] = ask(network, node, collect)
+    return found
+
+
+def test_a_replica_is_removed_and_another_gets_a_new_key_by_vote(
+    network: LocalNetwork, processes: LocalProcesses, tmp_path: Path
+) -> None:
+    first, second, removed, _ = network.nodes
+    receipts = [commit_alias(network, first)]
+    adopt(network, "--remove", removed.replica)
+    receipts.append(commit_alias(network, first))
+
+    key_file = prepare_key(network, second)
+    adopt(network, "--rotate", f"{second.replica}={key_file}", by=1)
+    receipts.append(commit_alias(network, first))
+    wait_for("the vote of the new key", lambda: second.replica in list_signers(network, first))
+    assert removed.replica not in list_signers(network, first)
+
+    shown = command("governance", "replica-set", "--network", network.directory)
+    assert [row["role"] for row in shown] == ["votes", "votes", "follows", "votes"]
+    assert shown[1]["public_key"] == read_key_file(key_file).public_key.hex()
+    listed = command("governance", "list", "--network", network.directory)
+    assert {row["state"] for row in listed} == {"effective"}
+
+    # The removed node follows: it takes a transaction in, and finds the same state as the others.
+    late = commit_alias(network, removed)
+    wait_for("one state everywhere", lambda: len(list_roots(network)) == 1)
+    for number, transaction in enumerate((*receipts, late)):
+        file, source = tmp_path / f"{number}.receipt", first if number < len(receipts) else removed
+        where = ("--network", network.directory, "--node", source.name)
+        command("evidence", "receipt", transaction, "--out", file, *where)
+        proved = command("evidence", "verify", file, "--genesis", network.genesis_digest)
+        assert proved["verified"] is True
+        assert proved["proved"]["epoch"] == min(number, 2)
