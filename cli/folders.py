@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from cli.accounts import make_account
 from cli.audit import format_time
 from cli.output import fail, show, show_rows
 from cli.session import (
@@ -17,11 +18,10 @@ from cli.session import (
     JsonOption,
     NetworkOption,
     NodeOption,
-    keep_account,
     with_client,
 )
 from client.models import GrantRequest, MandateRequest
-from crypto.key_files import generate_signing_key, write_secret_file
+from crypto.key_files import write_secret_file
 
 folder_app = typer.Typer(help="Patients' folders.", no_args_is_help=True)
 record_app = typer.Typer(help="Take records in; read them.", no_args_is_help=True)
@@ -43,14 +43,14 @@ def register(
     as_json: JsonOption = False,
 ) -> None:
     """Open a folder for a patient, with an account that its key can log in with."""
-    key = generate_signing_key()
-    answer = with_client(
+    answer, path = make_account(
         folder,
         node,
         account,
-        lambda client: client.register_patient(patient, public_key=key.public_key),
+        ("patient", patient),
+        lambda client, key: client.register_patient(patient, public_key=key.public_key),
+        lambda answer: answer.subject,
     )
-    path = keep_account(folder, node, answer.subject, key)
     show(answer.model_dump() | {"key": str(path)}, as_json=as_json)
 
 
@@ -79,18 +79,23 @@ def mandate(
     as_json: JsonOption = False,
 ) -> None:
     """Attest that a representative may speak for the patient; makes an account for them."""
-    key = generate_signing_key()
-    request = MandateRequest.model_validate(
-        {
-            "alias": alias,
-            "scope": tuple(sorted(scope)),
-            "evidence": evidence,
-            "until_ms": _in(days * 1_440),
-            "public_key": key.public_key.hex(),
-        }
+    fields = {
+        "alias": alias,
+        "scope": tuple(sorted(scope)),
+        "evidence": evidence,
+        "until_ms": _in(days * 1_440),
+    }
+    MandateRequest.model_validate(fields | {"public_key": "0" * 64})  # Before a key is made for it.
+    answer, path = make_account(
+        folder,
+        node,
+        account,
+        ("mandate", alias, *sorted(scope), evidence),
+        lambda client, key: client.attest_mandate(
+            MandateRequest.model_validate(fields | {"public_key": key.public_key.hex()})
+        ),
+        lambda answer: answer.representative,
     )
-    answer = with_client(folder, node, account, lambda client: client.attest_mandate(request))
-    path = keep_account(folder, node, answer.representative, key)
     show(answer.model_dump() | {"key": str(path)}, as_json=as_json)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from msgspec import Struct
 
-from cli.output import console, fail, show, show_rows
+from cli.output import fail, show, show_rows
 from cli.session import (
     DEFAULT_FOLDER,
     JsonOption,
@@ -55,10 +55,11 @@ def retire_node(
     replica: Annotated[int, typer.Argument(help="A node of this institution that does not vote.")],
     folder: NetworkOption = DEFAULT_FOLDER,
     node: NodeOption = "",
+    as_json: JsonOption = False,
 ) -> None:
     """A node is gone for good; its links end with the next block."""
     answer = _Institution(folder, node).send(calls.RetireNode(replica))
-    console.print(f"retired at height {answer.height}")
+    show({"replica": replica, "transaction": answer.id, "height": answer.height}, as_json=as_json)
 
 
 @governance_app.command("propose")

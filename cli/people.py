@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from cli.accounts import make_account
 from cli.output import show, show_rows
 from cli.session import (
     DEFAULT_FOLDER,
@@ -13,10 +14,8 @@ from cli.session import (
     JsonOption,
     NetworkOption,
     NodeOption,
-    keep_account,
     with_client,
 )
-from crypto.key_files import generate_signing_key
 
 institution_app = typer.Typer(help="The institutions of the network.", no_args_is_help=True)
 member_app = typer.Typer(help="Clinicians, clerks, officers, auditors.", no_args_is_help=True)
@@ -53,14 +52,14 @@ def add_member(
     as_json: JsonOption = False,
 ) -> None:
     """A new account with a key of its own; the ledger learns a random handle and the role."""
-    key = generate_signing_key()
-    answer = with_client(
+    answer, path = make_account(
         folder,
         node,
         "",
-        lambda client: client.register_member(role=role, public_key=key.public_key, evidence=evidence),
+        ("member", role, evidence),
+        lambda client, key: client.register_member(role=role, public_key=key.public_key, evidence=evidence),
+        lambda answer: answer.member,
     )
-    path = keep_account(folder, node, answer.member, key)
     show({"member": answer.member, "transaction": answer.transaction, "key": str(path)}, as_json=as_json)
 
 

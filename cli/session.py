@@ -1,7 +1,6 @@
 """Which local network, which node, and as whom: what commands that talk to a gateway have in common.
 
-A local network is a folder (`chartchain network init`). Accounts made by commands keep their keys in its
-`accounts` folder, one 0600 file each, named by node and subject.
+A local network is a folder (`chartchain network init`).
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ import typer
 
 from cli.output import fail
 from client.client import Client
-from client.errors import ClientError, Refused
+from client.errors import ClientError, Refused, Unreachable
 from config.errors import ConfigError
 from config.local_network import NETWORK_FILE, LocalNetwork, LocalNode, load_local_network
-from crypto.key_files import KeyFileError, read_key_file, write_key_file
+from crypto.key_files import KeyFileError, read_key_file
 from crypto.signatures import SigningKey
 
 DEFAULT_FOLDER: Final = Path("chartchain-network")
@@ -64,26 +63,48 @@ def get_node(network: LocalNetwork, name: str) -> LocalNode:
 
 def with_client(folder: Path, node_name: str, account: str, work: Callable[[Client], Awaitable[T]]) -> T:
     """Run `work` with a client that is logged in; refusals and silence end the command with the reason."""
+    try:
+        return run_with_client(folder, node_name, account, work)
+    except FAILURES as error:
+        fail(str(error))
+
+
+def run_with_client(folder: Path, node_name: str, account: str, work: Callable[[Client], Awaitable[T]]) -> T:
+    """The same for commands that have more to say when it fails. Raises one of FAILURES."""
     network = load_network(folder)
     node = get_node(network, node_name)
+    subject, key = _get_account(network, node, account)
     try:
-        subject, key = _get_account(network, node, account)
         return asyncio.run(_run(node, network.ca_file, subject, key, work))
-    except LoginRefused as error:
-        fail(
-            f"{node.name}: no login for the account {account or node.institution.hex()} ({error.code}); "
-            "it may be suspended: ask the institution's officer"
-        )
-    except (ClientError, KeyFileError) as error:
-        fail(str(error))
+    except Unreachable as error:
+        raise NodeSilent(node.name, folder, error) from error
 
 
 class LoginRefused(Exception):
     """The gateway did not let the account in; it does not tell why."""
 
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.code = code
+    def __init__(self, node_name: str, subject: str, code: str) -> None:
+        super().__init__(
+            f"{node_name}: no login for the account {subject} ({code}); "
+            "it may be suspended: ask the institution's officer"
+        )
+
+
+class NodeSilent(Unreachable):
+    """The node of a local network does not answer: here its folder is known, and so what starts it."""
+
+    def __init__(self, node_name: str, folder: Path, error: Unreachable) -> None:
+        ClientError.__init__(
+            self,
+            f"{node_name} does not answer at {error.gateway_url}; start the network with "
+            f"`chartchain network up {folder}`, or see why it ended with "
+            f"`chartchain network logs {node_name} {folder}`",
+        )
+        self.gateway_url = error.gateway_url
+
+
+FAILURES: Final = (ClientError, KeyFileError, LoginRefused)
+"""What ends work at a gateway with a reason that a person can act on."""
 
 
 async def _run(
@@ -94,7 +115,7 @@ async def _run(
             await client.login(key, subject)
         except Refused as refused:
             if refused.status == HTTPStatus.UNAUTHORIZED:
-                raise LoginRefused(refused.code) from refused
+                raise LoginRefused(node.name, subject, refused.code) from refused
             raise
         return await work(client)
 
@@ -113,12 +134,3 @@ def _get_account(network: LocalNetwork, node: LocalNode, account: str) -> tuple[
 
 def get_account_path(network: LocalNetwork, node: LocalNode, subject: str) -> Path:
     return network.directory / "accounts" / f"{node.name}-{subject}.pem"
-
-
-def keep_account(folder: Path, node_name: str, subject: str, key: SigningKey) -> Path:
-    """Write the key of a new account to its file in the network's folder."""
-    network = load_network(folder)
-    path = get_account_path(network, get_node(network, node_name), subject)
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    write_key_file(path, key)
-    return path

@@ -14,6 +14,7 @@ from vault.sealed_table import SealedTable
 from vault.vault import Vault
 
 ACCOUNT_BYTES_MAX = 262_144
+EVIDENCE_BYTES_MAX = 4_096
 
 
 class Account(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, kw_only=True):
@@ -37,6 +38,7 @@ class Accounts:
     def __init__(self, vault: Vault) -> None:
         self._accounts: SealedTable = vault.table("accounts")
         self._patients: SealedTable = vault.table("patients")
+        self._keys: SealedTable = vault.table("account-keys")
         self._evidence: SealedTable = vault.table("evidence")
 
     def get(self, subject: bytes) -> Account | None:
@@ -56,6 +58,19 @@ class Accounts:
         """The registration did not come about."""
         self._patients.delete(patient.encode())
 
-    def put_evidence(self, handle: bytes, salt: bytes, evidence: bytes) -> None:
-        """Keep what a digest on the ledger commits to."""
-        self._evidence.put(handle, encode((salt, evidence)))
+    def claim_key(self, public_key: bytes, subject: bytes) -> bytes:
+        """Reserve a key for `subject`, so that asking again finds the account; the subject that has it."""
+        if self._keys.put_if_absent(public_key, subject):
+            return subject
+        return self._keys.get(public_key) or subject
+
+    def keep_evidence(self, handle: bytes, salt: bytes, evidence: bytes) -> tuple[bytes, bytes]:
+        """Keep what a digest on the ledger is to commit to; the first that was kept, with its salt."""
+        if self._evidence.put_if_absent(handle, encode((salt, evidence))):
+            return salt, evidence
+        return self.get_evidence(handle) or (salt, evidence)
+
+    def get_evidence(self, handle: bytes) -> tuple[bytes, bytes] | None:
+        """Salt and evidence, or None."""
+        row = self._evidence.get(handle)
+        return None if row is None else decode_as(tuple[bytes, bytes], row, size_max=EVIDENCE_BYTES_MAX)

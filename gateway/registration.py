@@ -2,6 +2,9 @@
 
 The account is written before the transaction is sent, and holds only once the ledger says so: a crash between
 the two leaves an account that cannot log in, never a handle on the ledger that nobody knows.
+
+Asking again with the same key goes on with the account that was begun, whether its transaction has come into
+a block meanwhile or not: an answer that got lost costs nobody their account.
 """
 
 from __future__ import annotations
@@ -9,16 +12,20 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
+from collections.abc import Callable
 from hashlib import sha256
 
 import msgspec
 from aiohttp import web
+from msgspec import Struct
 
 from client import models
 from client.signing import draw_identifier
 from contracts.aliases import get_alias
+from contracts.calls.fields import RecordClass
 from contracts.calls.folders import AttestMandate, RegisterAlias
 from contracts.calls.registry import RegisterMember, SuspendMember
+from contracts.mandates import get_mandate
 from contracts.registry import get_member
 from gateway.accounts import Account, Accounts
 from gateway.authentication import Authenticator
@@ -112,16 +119,14 @@ class Registration:
         check_query(request)
         self._authenticator.require(request, "officer")
         body = await read_json_body(request, models.MemberRequest, settings=self._settings)
-        member, salt = draw_identifier(), secrets.token_bytes(32)
-        evidence = body.evidence.encode()
-        account = Account(subject=member, role=body.role, public_key=bytes.fromhex(body.public_key))
-        await asyncio.to_thread(self._accounts.put_evidence, member, salt, evidence)
-        await asyncio.to_thread(self._accounts.put, account)
+        member = (await self._claim_account(body.role, bytes.fromhex(body.public_key))).subject
+        digest = await self._keep_evidence(member, body.evidence)
         transaction = ""
         if body.role != "operator":
-            digest = compute_salted_digest(salt, evidence)
             call = RegisterMember(member=member, role=body.role, evidence=digest)
-            transaction = (await self._desk.carry_out(call)).transaction_id.hex()
+            transaction = await self._register(
+                call, lambda: get_member(self._chain.state, member) is not None
+            )
         return build_json(models.MemberAnswer(member=member.hex(), transaction=transaction), status=201)
 
     async def handle_suspend(self, request: web.Request) -> web.StreamResponse:
@@ -154,12 +159,12 @@ class Registration:
             credential=b"",
         )
         try:
-            receipt = await self._desk.carry_out(call)
+            transaction = await self._register(call, lambda: get_alias(self._chain.state, alias) is not None)
         except InConflict:
             await asyncio.to_thread(self._accounts.release_patient, body.patient)
             raise
         answer = models.PatientAnswer(
-            alias=alias.hex(), subject=account.subject.hex(), transaction=receipt.transaction_id.hex()
+            alias=alias.hex(), subject=account.subject.hex(), transaction=transaction
         )
         return build_json(answer, status=201)
 
@@ -187,33 +192,33 @@ class Registration:
         alias = bytes.fromhex(body.alias)
         if self._visibility.require_alias(alias).custodian != self._desk.institution:
             raise NotThere
-        mandate, salt = draw_identifier(), secrets.token_bytes(32)
-        evidence = body.evidence.encode()
-        await asyncio.to_thread(self._accounts.put_evidence, mandate, salt, evidence)
-        representative = await self._add_mandate(body, mandate)
+        scope = tuple(sorted(body.scope))
+        representative, mandate = await self._add_mandate(body)
         call = AttestMandate(
             mandate=mandate,
             alias=alias,
             representative=representative,
-            scope=tuple(sorted(body.scope)),
-            evidence=compute_salted_digest(salt, evidence),
+            scope=scope,
+            evidence=await self._keep_evidence(mandate, body.evidence),
             from_ms=self._chain.head.header.time_ms if body.from_ms is None else body.from_ms,
             until_ms=body.until_ms,
         )
-        receipt = await self._desk.carry_out(call)
+        transaction = await self._register(call, lambda: self._is_attested(mandate, alias, scope))
         answer = models.MandateAnswer(
-            mandate=mandate.hex(),
-            representative=representative.hex(),
-            transaction=receipt.transaction_id.hex(),
+            mandate=mandate.hex(), representative=representative.hex(), transaction=transaction
         )
         return build_json(answer, status=201)
 
     async def _claim_patient(self, body: models.PatientRequest) -> Account:
-        """The patient's account, new, or one whose alias never reached the ledger. Raises InConflict."""
+        """The patient's account: new, or begun by an earlier request. Raises InConflict.
+
+        One whose alias never reached the ledger takes the key that is sent now.
+        """
+        public_key = b"" if body.public_key is None else bytes.fromhex(body.public_key)
         account = Account(
             subject=draw_identifier(),
             role="patient",
-            public_key=b"" if body.public_key is None else bytes.fromhex(body.public_key),
+            public_key=public_key,
             aliases=(draw_identifier(),),
         )
         await asyncio.to_thread(self._accounts.put, account)
@@ -222,31 +227,79 @@ class Registration:
             return account
         earlier = await asyncio.to_thread(self._accounts.get, holder)
         if earlier is not None and get_alias(self._chain.state, earlier.aliases[0]) is None:
+            earlier = msgspec.structs.replace(earlier, public_key=public_key)
+            await asyncio.to_thread(self._accounts.put, earlier)
+            return earlier
+        if earlier is not None and public_key and public_key == earlier.public_key:
             return earlier
         found = earlier.aliases[0].hex() if earlier is not None else "unknown"
         raise InConflict(
             "patient_exists", f"this patient has the alias {found} already", "use the existing alias"
         )
 
-    async def _add_mandate(self, body: models.MandateRequest, mandate: bytes) -> bytes:
-        """Note the mandate with its representative's account, an existing or a new one; the account's id."""
+    async def _claim_account(self, role: models.Role, public_key: bytes) -> Account:
+        """The account that logs in with this key: new, or begun by an earlier request. Raises InConflict."""
+        subject = await asyncio.to_thread(self._accounts.claim_key, public_key, draw_identifier())
+        account = await asyncio.to_thread(self._accounts.get, subject)
+        if account is None:
+            account = Account(subject=subject, role=role, public_key=public_key)
+            await asyncio.to_thread(self._accounts.put, account)
+        elif account.role != role or account.is_closed:
+            raise InConflict("key_in_use", "this key has another account here", "make a new key")
+        return account
+
+    async def _keep_evidence(self, handle: bytes, evidence: str) -> bytes:
+        """The digest that commits to it; what an earlier request for this handle brought stays."""
+        kept = await asyncio.to_thread(
+            self._accounts.keep_evidence, handle, secrets.token_bytes(32), evidence.encode()
+        )
+        return compute_salted_digest(*kept)
+
+    async def _register(self, call: Struct, is_there: Callable[[], bool]) -> str:
+        """The transaction that registers; empty when an earlier request's has done it. Raises InConflict."""
+        if is_there():
+            return ""
+        try:
+            return (await self._desk.carry_out(call)).transaction_id.hex()
+        except InConflict:
+            if is_there():
+                return ""
+            raise
+
+    def _is_attested(self, mandate: bytes, alias: bytes, scope: tuple[RecordClass, ...]) -> bool:
+        row = get_mandate(self._chain.state, mandate)
+        return row is not None and (row.alias, row.scope, row.state) == (alias, scope, "active")
+
+    def _find_begun_mandate(self, account: Account, body: models.MandateRequest) -> bytes | None:
+        """A mandate of this account that an earlier request like this one began, or None."""
+        alias, scope = bytes.fromhex(body.alias), tuple(sorted(body.scope))
+        for mandate in account.mandates:
+            kept = self._accounts.get_evidence(mandate)
+            if kept is None or kept[1] != body.evidence.encode():
+                continue
+            if get_mandate(self._chain.state, mandate) is None or self._is_attested(mandate, alias, scope):
+                return mandate
+        return None
+
+    async def _add_mandate(self, body: models.MandateRequest) -> tuple[bytes, bytes]:
+        """Note a mandate with its representative's account: the account's id and the mandate's."""
         async with self._account_lock:
             if body.representative is None:
                 assert body.public_key is not None, "the model requires one of the two"
-                account = Account(
-                    subject=draw_identifier(),
-                    role="representative",
-                    public_key=bytes.fromhex(body.public_key),
-                )
+                account = await self._claim_account("representative", bytes.fromhex(body.public_key))
+                begun = await asyncio.to_thread(self._find_begun_mandate, account, body)
+                if begun is not None:
+                    return account.subject, begun
             else:
                 found = await asyncio.to_thread(self._accounts.get, bytes.fromhex(body.representative))
                 if found is None or found.role != "representative":
                     raise NotThere
                 account = found
+            mandate = draw_identifier()
             mandates = (*account.mandates, mandate)
             _check_count(mandates, MANDATES_PER_REPRESENTATIVE_MAX, "mandates of one representative")
             await asyncio.to_thread(self._accounts.put, msgspec.structs.replace(account, mandates=mandates))
-        return account.subject
+        return account.subject, mandate
 
 
 def compute_salted_digest(salt: bytes, text: bytes) -> bytes:

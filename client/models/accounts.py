@@ -62,7 +62,7 @@ class MemberAnswer(Model):
     member: Identifier
     """The handle: also the subject to log in with."""
     transaction: str
-    """Empty for an operator."""
+    """Empty for an operator, and when an earlier request's transaction has registered the member."""
 
 
 class SuspendMemberRequest(Model):
@@ -87,7 +87,8 @@ class PatientAnswer(Model):
     """This institution's alias for the patient on the ledger."""
     subject: Identifier
     """The patient's account."""
-    transaction: Hash
+    transaction: str
+    """Empty when an earlier request's transaction has registered it."""
 
 
 class LinkAliasRequest(Model):
@@ -122,4 +123,5 @@ class MandateAnswer(Model):
     mandate: Identifier
     representative: Identifier
     """The account to log in with."""
-    transaction: Hash
+    transaction: str
+    """Empty when an earlier request's transaction has attested it."""

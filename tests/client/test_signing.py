@@ -9,7 +9,7 @@ import pytest
 
 from client import TransactionSigner, build_call, draw_identifier
 from client.errors import NotCommitted
-from contracts.calls import authorization, evidence, folders, monitoring, registry
+from contracts.calls import authorization, evidence, folders, governance, monitoring, registry
 from contracts.calls.registry import RegisterMember
 from contracts.catalog import CONTRACTS
 from crypto.encoding import decode_as
@@ -20,7 +20,7 @@ from ledger.transaction import decode_transaction, encode_transaction, verify_tr
 def test_every_method_of_every_contract_is_reached_by_its_argument_type() -> None:
     kinds = {
         (module.__name__.rpartition(".")[2], kind.__name__)
-        for module in (authorization, evidence, folders, monitoring, registry)
+        for module in (authorization, evidence, folders, governance, monitoring, registry)
         for kind in vars(module).values()
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
     }
