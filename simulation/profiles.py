@@ -30,7 +30,7 @@ LAN: Final = Profile(name="lan", delays_us=((200,),), spread=1.0)
 """One machine room."""
 METRO: Final = Profile(name="metro", delays_us=((300, 2_000), (2_000, 300)), spread=0.7)
 """Two sites of one city."""
-CAMPUS_UNDER_LOAD: Final = Profile(name="busy", delays_us=((5_000,),), spread=1.0)
+BUSY: Final = Profile(name="busy", delays_us=((5_000,),), spread=1.0)
 """One site behind overloaded switches: queues, not distance."""
 WAN: Final = Profile(
     name="wan",
@@ -44,7 +44,7 @@ WAN: Final = Profile(
     spread=0.2,
 )
 """Four cities of one country and a fifth across a sea."""
-PROFILES: Final = (LAN, METRO, CAMPUS_UNDER_LOAD, WAN)
+PROFILES: Final = (LAN, METRO, BUSY, WAN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
