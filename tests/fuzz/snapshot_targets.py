@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
+from consensus.replica_set import ReplicaId
 from crypto.encoding import EncodingError, decode_as, encode
 from ledger import layout
 from ledger.block import decode_header
@@ -23,16 +25,21 @@ from ledger.snapshot import (
     decode_manifest,
     verify_manifest,
 )
+from ledger.snapshot_shelf import SnapshotShelf
 from ledger.state_chunk import SubtreePlan, decode_state_chunk, encode_state_chunk
 from ledger.state_tree import compute_key_hash
+from network.requests import BadRequest
+from network.snapshot_serving import SnapshotAnswer, SnapshotRequest, SnapshotServer
+from network.snapshot_sync import SnapshotSync
 from tests.fuzz.file_targets import write_file
 from tests.fuzz.mutations import MSGPACK
 from tests.fuzz.target import VECTORS, Target, file_of
-from tests.fuzz.wire_targets import CERTIFICATE, HEADER, TRANSACTIONS
+from tests.fuzz.wire_targets import CERTIFICATE, HEADER, TRANSACTIONS, NoLinks
 
 GENESIS: Final = decode_genesis(bytes.fromhex(VECTORS["genesis"]["encoding"]))
 PLAN: Final = SubtreePlan(GENESIS.parameters.state_buckets_log2)
 RECEIPTS: Final = tuple(bytes.fromhex(item["encoding"]) for item in VECTORS["blocks"][0]["receipts"])
+NO_ARCHIVE: Any = None
 HEAD: Final = CertifiedHeader(HEADER, CERTIFICATE)
 MANIFEST: Final = Manifest(
     head=HEAD, epoch_changes=(), base=(), state_nodes=bytes(32 * PLAN.count), history_nodes=bytes(32)
@@ -84,7 +91,39 @@ def make_chunk_file() -> bytes:
     return write_file(write)[0]
 
 
+def answer_request(payload: bytes) -> bytes | None:
+    """What a node without snapshots answers: nothing, to whatever makes sense."""
+    shelf = SnapshotShelf(Path("no such folder"))
+    return SnapshotServer(shelf, lambda: NO_ARCHIVE, on_failure=lambda error: None).on_request(
+        ReplicaId(1), payload
+    )
+
+
+def take_answer(data: bytes) -> SnapshotAnswer:
+    request = SnapshotRequest(height=1, kind=ChunkKind.STATE, numbers=(0, 1), offset=0)
+    return asyncio.run(SnapshotSync(NoLinks(data), GENESIS).ask(ReplicaId(1), request))
+
+
 SNAPSHOT_TARGETS: Final = (
+    Target(
+        places=("network.snapshot_serving:SnapshotServer.on_request",),
+        decode=answer_request,
+        refusals=(BadRequest,),
+        make_examples=lambda: [encode(SnapshotRequest(1, ChunkKind.STATE, (0, 1), 0))],
+        form=MSGPACK,
+        structure=SnapshotRequest,
+        wrap=encode,
+    ),
+    Target(
+        places=("network.snapshot_sync:SnapshotSync.ask",),
+        decode=take_answer,
+        refusals=(SnapshotRefused,),
+        make_examples=lambda: [encode(SnapshotAnswer(1, (b"part", b"another"), 0))],
+        encode=encode,
+        form=MSGPACK,
+        structure=SnapshotAnswer,
+        wrap=encode,
+    ),
     Target(
         places=("ledger.snapshot:decode_manifest",),
         decode=read_manifest,

@@ -22,6 +22,8 @@ ELSEWHERE: Final = {
     "gateway.visibility:decode_fields": "events that the executor encoded",
     "gateway.reading:Reading._authorize": "results that the executor encoded",
     "gateway.serving:Serving._check": "arguments that a contract has decoded",
+    "cli.governance:_decode_adopted": "results that the executor encoded",
+    "cli.governance:register_node": "results that the executor encoded",
     "cli.demo.sharing:_authorize_at": "results that the executor encoded",
     "network.certificates:_load_authority": "an authority's own key pair",
     # What a model has already checked.
