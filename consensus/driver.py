@@ -50,6 +50,7 @@ from consensus.events import (
     ProposalValidated,
     Tick,
 )
+from consensus.inbox import Inbox
 from consensus.journal import Entry, Journal
 from consensus.journal_entries import encode_entry
 from consensus.journal_records import JournalRecord, ProposalRecord
@@ -86,6 +87,8 @@ class DriverSettings:
     """Messages of one peer that wait undecoded; further ones are dropped and counted."""
     peer_bytes_max: int = 16_777_216
     """Bytes of one peer's waiting messages."""
+    peer_messages_per_tick: int = 32
+    """Messages of one peer that are handled between two ticks; an honest peer sends a few for each block."""
     batch_messages_max: int = 128
     """Messages handled before effects are carried out."""
 
@@ -145,9 +148,11 @@ class Driver:
         self._on_refusal = on_refusal
         self._wake = asyncio.Event()
         self._events: deque[Event] = deque()
-        self._messages: deque[tuple[ReplicaId, bytes]] = deque()
-        self._waiting_messages: Counter[ReplicaId] = Counter()
-        self._waiting_bytes: Counter[ReplicaId] = Counter()
+        self._inbox = Inbox(
+            peer_messages_max=self._settings.peer_messages_max,
+            peer_bytes_max=self._settings.peer_bytes_max,
+            peer_messages_per_tick=self._settings.peer_messages_per_tick,
+        )
         self._oldest: bytes | None = None
         self._oldest_told: bytes | None = None
         self._is_tick_due = True
@@ -185,16 +190,10 @@ class Driver:
     def post_message(self, sender: ReplicaId, data: bytes) -> None:
         """Bytes came from an authenticated peer; dropped and counted beyond the peer's bound."""
         self.counters.messages_received += 1
-        if (
-            self._waiting_messages[sender] >= self._settings.peer_messages_max
-            or self._waiting_bytes[sender] + len(data) > self._settings.peer_bytes_max
-        ):
+        if self._inbox.put(sender, data):
+            self._wake.set()
+        else:
             self.counters.messages_dropped += 1
-            return
-        self._waiting_messages[sender] += 1
-        self._waiting_bytes[sender] += len(data)
-        self._messages.append((sender, data))
-        self._wake.set()
 
     def post_oldest_pending(self, oldest: bytes | None) -> None:
         """The signed hash of the transaction that has waited longest, or None."""
@@ -258,6 +257,7 @@ class Driver:
         events: list[Event] = []
         if self._is_tick_due:
             self._is_tick_due = False
+            self._inbox.tick()
             monotonic_ms, wall_ms = self._clock()
             self._application.note_time(wall_ms)
             events.append(Tick(monotonic_ms=monotonic_ms, wall_ms=wall_ms))
@@ -267,10 +267,7 @@ class Driver:
             events.append(PendingChanged(oldest=self._oldest))
         events += self._events
         self._events.clear()
-        for _ in range(min(len(self._messages), self._settings.batch_messages_max)):
-            sender, data = self._messages.popleft()
-            self._waiting_messages[sender] -= 1
-            self._waiting_bytes[sender] -= len(data)
+        for sender, data in self._inbox.take(self._settings.batch_messages_max):
             try:
                 message = decode_message(data)
             except EncodingError as error:
@@ -278,7 +275,7 @@ class Driver:
                 self._refuse(sender, f"consensus message: {error}")
             else:
                 events.append(MessageReceived(sender=sender, message=message))
-        if self._messages:
+        if self._inbox.has_due():
             self._wake.set()
         return events
 

@@ -193,8 +193,8 @@ MUTANTS = (
         history="fabric 0.6 and etcd: receive queues that grew until the process was killed.",
         edits=(
             Edit(
-                "consensus.driver:Driver.post_message",
-                "self._waiting_bytes[sender] + len(data) > self._settings.peer_bytes_max",
+                "consensus.inbox:Inbox.put",
+                "waiting_bytes > self._bytes_max",
                 "False",
             ),
         ),
