@@ -21,6 +21,8 @@ def falsify_blocks(
         return "nothing", response
     lie, index = random.choice(LIES), random.randrange(len(blocks))
     block = blocks[index]
+    if lie in ("body", "hash") and not block.bodies:
+        lie = "header"
     match lie:
         case "body":
             blocks[index] = replace(block, bodies=tuple(body[:-1] + b"!" for body in block.bodies))
