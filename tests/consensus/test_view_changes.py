@@ -139,6 +139,11 @@ def test_v5_many_random_view_changes_never_drop_what_may_be_final() -> None:
     assert play_histories(1_000_000, 60_000) > 200_000
 
 
+@pytest.mark.soak
+def test_v5_a_million_random_view_changes_never_drop_what_may_be_final() -> None:
+    assert play_histories(2_000_000, 300_000) > 1_000_000
+
+
 def test_v5_the_histories_reach_what_they_are_meant_to_test() -> None:
     """Without commits, liars' certificates and re-proposals the property above would say nothing."""
     histories = [History(seed) for seed in range(500)]

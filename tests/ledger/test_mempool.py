@@ -57,6 +57,17 @@ def test_the_same_transaction_again_is_a_duplicate_then_already_committed(kit: A
     assert refuse(chain, transaction) == "already_committed"
 
 
+def test_E5_a_transaction_is_not_taken_again_after_a_restart(kit: Any) -> None:
+    chain = kit.open()
+    transaction = kit.note(b"a")
+    kit.commit(chain, transaction)
+    chain.close()
+    chain = kit.open()
+    assert refuse(chain, transaction) == "already_committed"
+    block = chain.execute([transaction], proposer=0, time_ms=chain.head.header.time_ms + 1_000)
+    assert block.transactions == ()
+
+
 def test_a_transaction_of_another_ledger_is_refused(kit: Any) -> None:
     assert refuse(kit.open(), kit.note(b"a", chain_id=b"c" * 32)) == "wrong_chain"
 

@@ -8,6 +8,7 @@ from tests.mutants.mutant import Edit, Mutant
 BLOCK_TESTS = "ledger/test_block_rules.py::"
 EXECUTOR_TESTS = "ledger/test_executor.py::"
 MEMPOOL_TESTS = "ledger/test_mempool.py::"
+READ_TESTS = "ledger/test_reads.py::"
 APPLICATION_TESTS = "network/test_ledger_application.py::"
 
 MUTANTS = (
@@ -164,9 +165,7 @@ MUTANTS = (
                 "if False:",
             ),
         ),
-        caught_by=NamedTest(
-            "ledger/test_committed_ids.py::test_after_a_restart_it_answers_only_once_it_has_seen_a_whole_window"
-        ),
+        caught_by=NamedTest(MEMPOOL_TESTS + "test_E5_a_transaction_is_not_taken_again_after_a_restart"),
     ),
     Mutant(
         name="expiry_without_bound",
@@ -233,5 +232,38 @@ MUTANTS = (
         caught_by=NamedTest(
             "ledger/test_block_sync.py::test_what_is_not_the_certified_next_block_is_refused"
         ),
+    ),
+    Mutant(
+        name="reads_answered_from_what_is_only_executed",
+        rule="L4",
+        history="Berger, Reiser and Bessani, arXiv 2107.11144: PBFT's read-only optimisation answers from a "
+        "state "
+        "that a view change may still take back.",
+        edits=(
+            Edit(
+                "ledger.chain:Chain.state",
+                "return self._state",
+                "from ledger.state import BlockOverlay\n"
+                "    overlay = BlockOverlay(self._state)\n"
+                "    for speculation in self._speculations.values():\n"
+                "        overlay.merge(speculation.execution.writes)\n"
+                "    return overlay",
+            ),
+        ),
+        caught_by=NamedTest(READ_TESTS + "test_l4_no_read_shows_a_block_that_is_executed_and_not_committed"),
+    ),
+    Mutant(
+        name="read_believed_from_one_replica",
+        rule="L4",
+        history="Berger, Reiser and Bessani, arXiv 2107.11144: too few replies to a read leave it without an "
+        "honest replica that has committed.",
+        edits=(
+            Edit(
+                "ledger.epochs:verify_certified_header",
+                "certificate.verify(chain_id, replica_set)",
+                "pass",
+            ),
+        ),
+        caught_by=NamedTest(READ_TESTS + "test_l4_a_replica_alone_proves_nothing_that_did_not_commit"),
     ),
 )

@@ -25,7 +25,7 @@ class EditDoesNotFit(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One replacement in the body of one function, method or property."""
+    """One replacement in the body of one function, method or property; one for each function."""
 
     target: str
     """`module:name` or `module:Class.name`."""

@@ -1,0 +1,78 @@
+"""Bugs where the replica set changes: who certifies the change, whose votes count after it."""
+
+from __future__ import annotations
+
+from tests.mutants.checks import NamedTest
+from tests.mutants.mutant import Edit, Mutant
+
+EPOCH_TESTS = "consensus/test_epochs.py::"
+LEDGER_TESTS = "ledger/test_epochs.py::"
+
+MUTANTS = (
+    Mutant(
+        name="synced_block_verified_with_another_heights_set",
+        rule="E4",
+        history="sawtooth-pbft and FISCO-BCOS #2191: a block was verified with the members of another "
+        "height.",
+        edits=(
+            Edit(
+                "ledger.block_sync:begin_sync_commit",
+                "certificate.verify(chain.chain_id, chain.replica_set)",
+                "certificate.verify(chain.chain_id, chain.genesis.replica_set)",
+            ),
+        ),
+        caught_by=NamedTest(
+            LEDGER_TESTS + "test_e4_a_synced_block_is_verified_with_the_set_of_its_own_height"
+        ),
+    ),
+    Mutant(
+        name="change_in_force_in_its_own_block",
+        rule="E4",
+        history="Raft's single-server change (Ongaro, raft-dev 2015): a change counted before it was "
+        "committed.",
+        edits=(
+            Edit(
+                "ledger.speculation:build_speculation",
+                "replica_set_digest=replica_set.compute_digest()",
+                "replica_set_digest=next_replica_set.compute_digest()",
+            ),
+        ),
+        caught_by=NamedTest(
+            LEDGER_TESTS + "test_e4_the_old_set_certifies_the_change_and_the_new_one_the_next_height"
+        ),
+    ),
+    Mutant(
+        name="votes_of_another_epoch_count",
+        rule="E4",
+        history="BFT-SMaRt's reconfiguration (Bessani et al., DSN 2014): messages of an old view must not "
+        "count.",
+        edits=(
+            Edit(
+                "consensus.replica:Replica._is_of_epoch",
+                "return epoch == self._credentials.epoch",
+                "return True",
+            ),
+        ),
+        caught_by=NamedTest(EPOCH_TESTS + "test_e4_votes_of_another_epoch_count_for_nothing"),
+    ),
+    Mutant(
+        name="former_set_goes_on_certifying",
+        rule="E4",
+        history="tendermint's long-range attack: who has left the set still holds keys, and signs another "
+        "history.",
+        edits=(Edit("consensus.certificates:_check_signers", "if epoch != replica_set.epoch:", "if False:"),),
+        caught_by=NamedTest(LEDGER_TESTS + "test_e4_the_former_set_certifies_nothing_above_its_last_block"),
+    ),
+    Mutant(
+        name="votes_of_the_last_epoch_bind_in_the_next",
+        rule="E4",
+        history="Lamport, Malkhi and Zhou, Stoppable Paxos (2008): what a stopped configuration left behind "
+        "was "
+        "taken up by the next.",
+        edits=(
+            Edit("consensus.restoration:read_journal", "and record.vote.epoch == epoch", ""),
+            Edit("consensus.restoration:restore", "vote.epoch != credentials.epoch or", ""),
+        ),
+        caught_by=NamedTest(EPOCH_TESTS + "test_e4_the_journal_of_another_epoch_binds_nobody"),
+    ),
+)
