@@ -96,13 +96,13 @@ def test_every_test_in_the_table_exists() -> None:
 
 def test_every_test_that_is_named_for_a_rule_is_in_its_row() -> None:
     unlisted = [
-        (rule, file, name)
+        f"row {rule} of docs/protocol.md: add `{file}`: `{name}`"
         for file, names in read_tests().items()
         for name in names
         for rule in sorted(find_rules(name))
         if not is_listed(rule, file, name)
     ]
-    assert unlisted == []
+    assert not unlisted, "\n".join(unlisted)
 
 
 def test_rules_are_read_from_names() -> None:
