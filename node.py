@@ -248,6 +248,7 @@ class Node:
             await self._start_gateway()
             self.is_started = True
             _log.info("started", height=self._disks.chain.head.height, chain=self._disks.chain.chain_id.hex())
+            _warn_of_few_replicas(self._disks.chain)
             await asyncio.wait((driving, stopping, self._failure), return_when=asyncio.FIRST_COMPLETED)
             for ended in (self._failure, driving):
                 if ended.done():
@@ -423,6 +424,12 @@ def _log_evidence(first: Vote, second: Vote) -> None:
     """Two signed votes that contradict each other, in full: anybody can verify them."""
     votes = [encode_message(vote).hex() for vote in (first, second)]
     _log.error("equivocation", replica=first.replica, height=first.height, view=first.view, votes=votes)
+
+
+def _warn_of_few_replicas(chain: Chain) -> None:
+    quorum = chain.replica_set.quorum
+    if quorum.faults_max == 0:
+        _log.warning("no fault is tolerated", replicas=quorum.replica_count, expected="4 or more")
 
 
 def _log_overrides(content: JournalContent) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from bench.processes import DaemonFile, LocalProcesses, ProcessFailed
-from cli.output import console, fail, print_json, show, show_rows
+from cli.output import console, error_console, fail, print_json, show, show_rows
 from cli.session import DEFAULT_FOLDER, JsonOption, get_node, load_network
 from client.client import Client
 from client.errors import ClientError
@@ -20,6 +20,7 @@ from config.errors import ConfigError
 from config.local_network import LocalNetwork, LocalNode, create_local_network
 
 STOP_SECONDS: Final = 20.0
+FAULT_TOLERANT_NODES_MIN: Final = 4
 
 network_app = typer.Typer(help="Local test networks.", no_args_is_help=True)
 
@@ -48,6 +49,8 @@ def init(
         },
         as_json=as_json,
     )
+    if nodes < FAULT_TOLERANT_NODES_MIN:
+        error_console.print(f"note: {nodes} nodes tolerate no fault, {FAULT_TOLERANT_NODES_MIN} tolerate one")
     if not as_json:
         console.print(f"start it with `chartchain network up {folder}`")
 
@@ -102,8 +105,13 @@ def status(folder: FolderArgument = DEFAULT_FOLDER, as_json: JsonOption = False)
     show_rows(shown, as_json=as_json, title=f"network {network.name}, genesis {network.genesis_digest}")
     if all(row["height"] is None for row in rows):
         fail(f"no node answers: start the network with `chartchain network up {folder}`")
-    if any(row["height"] is None for row in rows):
-        raise typer.Exit(1)
+    silent = [str(row["node"]) for row in rows if row["height"] is None]
+    if silent:
+        fail(
+            f"no answer from {', '.join(silent)}: see why with "
+            f"`chartchain network logs {silent[0]} {folder}`, "
+            f"start what is not running with `chartchain network up {folder}`"
+        )
     roots: dict[object, set[object]] = {}
     for row in rows:
         roots.setdefault(row["height"], set()).add(row["state_root"])

@@ -76,7 +76,7 @@ class _Reader:
         try:
             return kind(**{name: self._read_field(kind, name, value[name], key) for name in fields})
         except ValueError as error:
-            raise _refuse(self.path, key or "-", str(error), "a consistent genesis") from error
+            raise _refuse(self.path, key or "-", str(error), "") from error
 
     def _read_field(self, kind: type[msgspec.Struct], name: str, value: object, key: str) -> object:
         key = _join(key, name)
@@ -158,8 +158,10 @@ def _explain(message: str, document: Any) -> tuple[str, str, str]:
     problem = problem.removeprefix("not a Genesis: ").replace("`", "")
     steps = list(_name_steps(int(step) for step in _STEP.findall(path)))
     key = ".".join(steps) or "-"
+    if problem.startswith("Invalid enum value "):
+        return key, problem.removeprefix("Invalid enum value "), "a value that this version knows"
     if not problem.startswith("Expected "):
-        return key, problem, "a consistent genesis"
+        return key, problem, ""
     for step in steps:
         document = document[int(step) if step.isdigit() else step]
     return key, _describe(document), problem.removeprefix("Expected ")

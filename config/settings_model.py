@@ -128,7 +128,7 @@ def _convert(kind: type[Any], model: BaseModel, path: tuple[str, ...]) -> Any:
     try:
         return kind(**values)
     except ValueError as error:
-        fault = Fault(key=".".join(path) or "-", found=str(error), expected="settings that agree")
+        fault = Fault(key=".".join(path) or "-", found=str(error), expected="")
         raise SettingsRefused((fault,)) from error
 
 

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from client.signing import build_call
 from crypto.signatures import SigningKey
+from gateway.contract_advice import get_advice
 from gateway.errors import InConflict, TooMany, Unavailable
 from gateway.ports import TAKEN_CODES, Submit
 from gateway.receipts import ReceiptWaiter
@@ -91,7 +92,7 @@ def require_ok(receipt: Receipt) -> None:
         raise InConflict(
             receipt.code,
             f"transaction {receipt.transaction_id.hex()} failed at height {receipt.height}",
-            "see the code; nothing was written",
+            get_advice(receipt.code),
         )
 
 

@@ -247,7 +247,7 @@ def _answer_submission(admissions: Sequence[Admission]) -> web.Response:
         "status": status,
         "code": worst.code,
         "message": many + worst.message,
-        "what_to_do": ADVICE.get(worst.code, "see the code"),
+        "what_to_do": ADVICE.get(worst.code, "docs/api.md lists the codes"),
         "results": results,
     }
     response = web.Response(status=status, body=_encode_json(problem), content_type=PROBLEM_TYPE)

@@ -33,8 +33,8 @@ BUNDLE_TYPES: Final = frozenset({"batch", "collection", "document", "searchset",
 class BundleRefused(ValueError):
     """The bundle is not taken; nothing of it is."""
 
-    def __init__(self, code: str, *, where: str, found: str, expected: str) -> None:
-        super().__init__(f"{where or '/'}: {found} found, {expected} expected ({code})")
+    def __init__(self, code: str, *, where: str, found: str, expected: str, why: str = "") -> None:
+        super().__init__(f"{where or '/'}: {found} found, {expected} expected{why and f': {why}'}")
         self.code = code
         self.where = where
         """JSON pointer (RFC 6901), empty for the whole document."""
@@ -114,7 +114,8 @@ def _cut_entries(walker: Walker, start: int) -> list[_Slice]:
                 "too_many_entries",
                 where="/entry",
                 found=f"more than {ENTRIES_MAX} entries",
-                expected="fewer: send several bundles",
+                expected="fewer",
+                why="send several bundles",
             )
         if walker.text[place : place + 1] != "{":
             raise BundleRefused(
@@ -200,8 +201,9 @@ def _check_shape(resource_type: str, resource: dict[str, Json], *, where: str) -
         raise BundleRefused(
             "bad_resource",
             where=f"{where}/{missing}",
-            found=f"{resource_type} without it",
-            expected="an element that FHIR R4 requires",
+            found="nothing",
+            expected=missing,
+            why=f"FHIR R4 requires it of {resource_type}",
         )
     for name, kind in SHAPES.get(resource_type, {}).items():
         if name in resource and not isinstance(resource[name], kind):
@@ -209,7 +211,8 @@ def _check_shape(resource_type: str, resource: dict[str, Json], *, where: str) -
                 "bad_resource",
                 where=f"{where}/{name}",
                 found=_show_kind(resource[name]),
-                expected=f"{_KINDS[kind]}, as in FHIR R4",
+                expected=_KINDS[kind],
+                why="FHIR R4 says so",
             )
 
 
@@ -233,7 +236,8 @@ def _check_whole(head: dict[str, Json], records: tuple[SourceRecord, ...]) -> No
             "bad_document",
             where="/entry/0/resource",
             found=records[0].resource_type,
-            expected="a document begins with its Composition",
+            expected="Composition",
+            why="a document begins with it",
         )
     patients = Counter(record.resource_type for record in records)["Patient"]
     if patients == 0:
@@ -241,14 +245,16 @@ def _check_whole(head: dict[str, Json], records: tuple[SourceRecord, ...]) -> No
             "no_patient",
             where="/entry",
             found="no Patient",
-            expected="exactly one: an institution's own data has no folder",
+            expected="exactly one",
+            why="an institution's own data has no folder",
         )
     if patients > 1:
         raise BundleRefused(
             "several_patients",
             where="/entry",
             found=f"{patients} Patients",
-            expected="exactly one: send one bundle for each",
+            expected="exactly one",
+            why="send one bundle for each",
         )
 
 

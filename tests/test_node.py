@@ -208,5 +208,6 @@ def test_a_new_nodes_journal_is_not_missing_and_a_removed_one_is(folder: Path) -
         assert process.stderr is not None
         assert b'"opening"' in process.stderr.readline()
         assert b'"started"' in process.stderr.readline()
+        assert b"no fault is tolerated" in process.stderr.readline()
         _, said = process.communicate(timeout=20)
     assert process.returncode == EXIT_OK, said

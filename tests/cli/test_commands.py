@@ -11,7 +11,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app
+from config.genesis_file import read_genesis_file
 from config.local_network import LocalNetwork, LocalNode, load_local_network
+from ledger.chain import Chain
 from records.synthetic import generate_patients
 
 RUNNER = CliRunner()
@@ -50,7 +52,8 @@ def test_with_a_network_that_does_not_run_commands_say_how_to_start_it(tmp_path:
     succeed("network", "init", tmp_path / "net")
     result = run("institution", "list", "--network", tmp_path / "net")
     assert result.exit_code == 1
-    assert "chartchain network up" in result.stderr
+    assert f"chartchain network up {tmp_path / 'net'}" in result.stderr
+    assert "network init" not in result.stderr
     status = run("network", "status", tmp_path / "net")
     assert status.exit_code == 1
     assert "chartchain network up" in status.stderr
@@ -146,6 +149,42 @@ def test_doctor_looks_a_node_over_and_names_what_is_wrong(tmp_path: Path) -> Non
     result = run("node", "doctor", node)
     assert result.exit_code == 1
     assert "chmod 600" in result.stderr
+
+
+def test_fewer_than_four_nodes_tolerate_no_fault_and_init_says_so(tmp_path: Path) -> None:
+    few = run("network", "init", tmp_path / "few", "--nodes", "2", "--json")
+    assert "2 nodes tolerate no fault" in few.stderr
+    assert len(json.loads(few.stdout)["nodes"]) == 2
+    assert "tolerate" not in run("network", "init", tmp_path / "four").output
+
+
+def test_status_names_the_node_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    succeed("network", "init", tmp_path / "net")
+
+    async def answer(network: LocalNetwork, node: LocalNode) -> dict[str, object]:
+        height = None if node.replica == 1 else 7
+        return {"node": node.name, "height": height, "state_root": height and "aa" * 32}
+
+    monkeypatch.setattr("cli.network._ask", answer)
+    result = run("network", "status", tmp_path / "net")
+    assert result.exit_code == 1
+    assert "no answer from general-hospital" in result.stderr
+    assert f"chartchain network logs general-hospital {tmp_path / 'net'}" in result.stderr
+
+
+def test_doctor_finds_a_ledger_of_another_genesis(tmp_path: Path) -> None:
+    succeed("network", "init", tmp_path / "net")
+    network = load_local_network(tmp_path / "net")
+    node = network.nodes[0].directory
+    assert "none yet" in json.loads(succeed("node", "doctor", node, "--json"))["ledger"]
+    genesis = node / "genesis.json"
+    Chain.open(node / "data" / "ledger", read_genesis_file(genesis)).close()
+    assert "height 0, of this genesis" in json.loads(succeed("node", "doctor", node, "--json"))["ledger"]
+    document = json.loads(genesis.read_text())
+    genesis.write_text(json.dumps(document | {"network": "another"}))
+    result = run("node", "doctor", node)
+    assert result.exit_code == 1
+    assert "another genesis" in result.stderr
 
 
 @pytest.fixture(scope="module")

@@ -56,6 +56,13 @@ REFUSED: dict[str, Case] = {
     "value for a section": ("# A node", "driver = 1\n# A node", "driver", "a table expected"),
     "no port": (GATEWAY + "port = ", GATEWAY + "port = 7", "gateway.port", "at most 65535"),
     "negative": add("driver", "peer_messages_max = -1", "peer_messages_max", "at least 1"),
+    "beyond its own range": (
+        GATEWAY,
+        f"{GATEWAY}token_seconds = 10000\n",
+        "gateway",
+        "gateway: token_seconds: 10000 found, 1 to 900 expected; ",
+    ),
+    "own peer": ("replica = 1", "replica = 0", "-", "peers: replica 0 is this node itself; "),
     "bound of nothing": add("driver", "peer_messages_max = 0", "peer_messages_max", "at least 1"),
     "beyond 2^53": add("driver", f"peer_bytes_max = {2**60}", "peer_bytes_max", "at most"),
     "nested unknown": add("ledger.mempool", "bytes_mx = 1", "bytes_mx", "bytes_max expected"),

@@ -228,7 +228,8 @@ def test_what_is_no_bundle_of_one_patient_is_refused_with_code_and_place(
 ) -> None:
     refused = refuse(raw)
     assert (refused.code, refused.where) == (code, where)
-    assert code in str(refused)
+    assert str(refused).startswith(f"{where or '/'}: {refused.found} found, {refused.expected} expected")
+    assert code not in str(refused), "whoever shows the message shows the code beside it"
 
 
 @pytest.mark.parametrize(
