@@ -6,26 +6,20 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from msgspec import Struct
 
-from cli.output import fail, show, show_rows
+from cli.acting_institution import ActingInstitution, decode_adopted, read_key
+from cli.output import show, show_rows
 from cli.session import (
     DEFAULT_FOLDER,
     JsonOption,
     NetworkOption,
     NodeOption,
-    get_node,
-    load_network,
     with_client,
 )
 from client import models
-from client.client import Client
-from client.signing import TransactionSigner, draw_identifier
+from client.signing import draw_identifier
 from contracts.calls import governance as calls
-from crypto import tags
-from crypto.encoding import decode, encode
-from crypto.key_files import KeyFileError, read_key_file
-from crypto.signatures import SigningKey
+from crypto.encoding import decode
 
 governance_app = typer.Typer(help="The network itself: nodes, replica set, votes.", no_args_is_help=True)
 
@@ -42,8 +36,8 @@ def register_node(
     as_json: JsonOption = False,
 ) -> None:
     """Register a node of this institution, which follows without voting, and print its replica id."""
-    prover = _Institution(folder, node)
-    node_key = _read_key(key)
+    prover = ActingInstitution(folder, node)
+    node_key = read_key(key)
     call = calls.RegisterNode(node_key.public_key, host, port, prover.prove(node_key, prover.institution))
     answer = prover.send(call)
     replica = decode(bytes.fromhex(answer.results[0]), size_max=64)
@@ -58,7 +52,7 @@ def retire_node(
     as_json: JsonOption = False,
 ) -> None:
     """A node is gone for good; its links end with the next block."""
-    answer = _Institution(folder, node).send(calls.RetireNode(replica))
+    answer = ActingInstitution(folder, node).send(calls.RetireNode(replica))
     show({"replica": replica, "transaction": answer.id, "height": answer.height}, as_json=as_json)
 
 
@@ -76,7 +70,7 @@ def propose(
     as_json: JsonOption = False,
 ) -> None:
     """Propose a change of the replica set, and vote for it."""
-    proposer = _Institution(folder, node)
+    proposer = ActingInstitution(folder, node)
     found = proposer.get_governance()
     call = calls.Propose(
         proposal=draw_identifier(),
@@ -92,7 +86,7 @@ def propose(
         {
             "proposal": call.proposal.hex(),
             "effective_height": call.effective_height,
-            "adopted": _decode_adopted(answer),
+            "adopted": decode_adopted(answer),
         },
         as_json=as_json,
     )
@@ -107,8 +101,8 @@ def vote(
     as_json: JsonOption = False,
 ) -> None:
     """Vote as this node's institution; a later vote takes the place of an earlier one."""
-    answer = _Institution(folder, node).send(calls.Vote(_read_identifier(proposal), approve))
-    show({"height": answer.height, "adopted": _decode_adopted(answer)}, as_json=as_json)
+    answer = ActingInstitution(folder, node).send(calls.Vote(_read_identifier(proposal), approve))
+    show({"height": answer.height, "adopted": decode_adopted(answer)}, as_json=as_json)
 
 
 @governance_app.command("list")
@@ -154,53 +148,17 @@ def replica_set(
     show_rows(rows, as_json=as_json, title=title)
 
 
-class _Institution:
-    """Signs and sends as a node's institution."""
-
-    def __init__(self, folder: Path, node_name: str) -> None:
-        network = load_network(folder)
-        node = get_node(network, node_name)
-        self._folder, self._node_name = folder, node_name
-        self._chain_id = network.chain_id
-        self._key = _read_key(node.folder.institution_key_file)
-        self.institution = node.institution
-
-    def send(self, call: Struct) -> models.TransactionAnswer:
-        """The committed answer; a refusal ends the command with its code."""
-        transaction = TransactionSigner(self._key, chain_id=self._chain_id).sign(call)
-
-        async def submit(client: Client) -> models.TransactionAnswer:
-            return await client.submit_and_wait(transaction)
-
-        return with_client(self._folder, self._node_name, "", submit)
-
-    def get_governance(self) -> models.GovernanceAnswer:
-        return with_client(self._folder, self._node_name, "", lambda client: client.get_governance())
-
-    def prove(self, node_key: SigningKey, institution: bytes) -> bytes:
-        """The possession of a node's key, for `institution`."""
-        message = encode((self._chain_id, institution, node_key.public_key))
-        return node_key.sign(tags.NODE_KEY, message)
-
-
-def _read_change(text: str, proposer: _Institution, found: models.GovernanceAnswer) -> calls.KeyChange:
+def _read_change(text: str, proposer: ActingInstitution, found: models.GovernanceAnswer) -> calls.KeyChange:
     replica, _, path = text.partition("=")
     holders = {str(node.replica): bytes.fromhex(node.institution) for node in found.nodes}
     if replica not in holders or not path:
         raise typer.BadParameter(f"{text}: REPLICA=KEYFILE of a node expected", param_hint="--rotate")
-    key = _read_key(Path(path))
+    key = read_key(Path(path))
     return calls.KeyChange(int(replica), key.public_key, proposer.prove(key, holders[replica]))
 
 
 def _get_replica(change: calls.KeyChange) -> int:
     return change.replica
-
-
-def _read_key(path: Path) -> SigningKey:
-    try:
-        return read_key_file(path)
-    except KeyFileError as error:
-        return fail(str(error))
 
 
 def _read_identifier(text: str) -> bytes:
@@ -211,10 +169,6 @@ def _read_identifier(text: str) -> bytes:
     if len(identifier) != 16:
         raise typer.BadParameter("32 hexadecimal digits expected", param_hint="PROPOSAL")
     return identifier
-
-
-def _decode_adopted(answer: models.TransactionAnswer) -> bool:
-    return bool(decode(bytes.fromhex(answer.results[0]), size_max=16))
 
 
 def _name_state(item: models.ProposalEntry, height: int) -> str:

@@ -12,6 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from bench.processes import DaemonFile, LocalProcesses, ProcessFailed
+from cli.network_growth import add_node
 from cli.output import console, error_console, fail, print_json, show, show_rows
 from cli.session import DEFAULT_FOLDER, JsonOption, get_node, load_network
 from client.client import Client
@@ -23,6 +24,8 @@ STOP_SECONDS: Final = 20.0
 FAULT_TOLERANT_NODES_MIN: Final = 4
 
 network_app = typer.Typer(help="Local test networks.", no_args_is_help=True)
+
+network_app.command("add-node")(add_node)
 
 FolderArgument = Annotated[Path, typer.Argument(envvar="CHARTCHAIN_NETWORK", help="The network's folder.")]
 

@@ -47,7 +47,7 @@ def status(directory: DirectoryArgument, as_json: JsonOption = False) -> None:
     """What the running node says of itself."""
     settings = _load(directory)
     genesis = _check(settings)
-    url = next(
+    url = settings.gateway.public_url or next(
         founder.gateway_url
         for founder in genesis.institutions
         if founder.institution == settings.node.institution

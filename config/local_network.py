@@ -47,7 +47,7 @@ HOST: Final = "127.0.0.1"
 NETWORK_FILE: Final = "network.json"
 MAKE_ONE: Final = "make one with `chartchain network init FOLDER`"
 NAME_ANOTHER: Final = "name another folder"
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+NAME_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +117,10 @@ class LocalNetwork:
     @property
     def ca_file(self) -> Path:
         return self.directory / "ca" / "ca.pem"
+
+    @property
+    def ca_key_file(self) -> Path:
+        return self.directory / "ca" / "ca-key.pem"
 
     @property
     def gateway_urls(self) -> tuple[str, ...]:
@@ -293,7 +297,7 @@ def _write_network(
     authority = create_authority(f"{network.name} consortium")
     (network.directory / "ca").mkdir(parents=True)
     network.ca_file.write_bytes(authority.certificate_pem)
-    write_secret_file(network.directory / "ca" / "ca-key.pem", authority.key_pem)
+    write_secret_file(network.ca_key_file, authority.key_pem)
     write_genesis_file(network.genesis_file, genesis)
     for node in network.nodes:
         folder, (node_key, institution_key) = node.folder, keys[node.name]
@@ -306,12 +310,13 @@ def _write_network(
             gateway=issue_gateway_certificate(authority, node.name, hosts=sorted({*LOCAL_HOSTS, node.host})),
         )
         write_genesis_file(folder.genesis_file, genesis)
-        folder.settings_file.write_text(format_node_file(_get_values(network, node)), encoding="utf-8")
+        folder.settings_file.write_text(format_node_file(get_node_values(network, node)), encoding="utf-8")
     # Last, so that a folder with this file in it is a whole network.
-    (network.directory / NETWORK_FILE).write_text(_format_network_file(network), encoding="utf-8")
+    write_network_file(network)
 
 
-def _get_values(network: LocalNetwork, node: LocalNode) -> NodeFileValues:
+def get_node_values(network: LocalNetwork, node: LocalNode) -> NodeFileValues:
+    """What the node's settings say: itself, and every other node of the network as its peer."""
     return NodeFileValues(
         name=node.name,
         replica=node.replica,
@@ -325,6 +330,14 @@ def _get_values(network: LocalNetwork, node: LocalNode) -> NodeFileValues:
             if peer.replica != node.replica
         ),
     )
+
+
+def write_network_file(network: LocalNetwork) -> None:
+    """Say in the network's folder what is in it; another version of the file gives way at once."""
+    path = network.directory / NETWORK_FILE
+    written = path.with_suffix(".new")
+    written.write_text(_format_network_file(network), encoding="utf-8")
+    written.rename(path)
 
 
 def _format_network_file(network: LocalNetwork) -> str:
@@ -364,7 +377,7 @@ def _choose_institutions(
     if institutions is not None:
         names = [institution.name for institution in institutions]
         for name in names:
-            if not _NAME.fullmatch(name) or names.count(name) > 1:
+            if not NAME_PATTERN.fullmatch(name) or names.count(name) > 1:
                 raise _refuse(directory, "institutions", repr(name), "distinct names of a-z, 0-9 and hyphens")
         return tuple(institutions)
     if not 1 <= node_count <= REPLICAS_MAX:

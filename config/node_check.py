@@ -61,9 +61,11 @@ def _check_identity(settings: NodeSettings, genesis: Genesis) -> None:
     path, replica = settings.folder.settings_file, settings.node.replica
     members = {member.replica: member for member in genesis.replica_set.members}
     member = members.get(replica)
-    if member is None:
-        raise _refuse(path, "node.replica", str(replica), f"one of {sorted(members)} (genesis)")
-    if member.institution != settings.node.institution:
+    if member is None and replica < max(members):
+        # Ids of later nodes go on where those of the founders end; the ledger says whose they are.
+        expected = f"one of {sorted(members)} (genesis), or above {max(members)} (registered later)"
+        raise _refuse(path, "node.replica", str(replica), expected)
+    if member is not None and member.institution != settings.node.institution:
         found, expected = settings.node.institution.hex(), member.institution.hex()
         raise _refuse(path, "node.institution", found, f"{expected}, which runs replica {replica} (genesis)")
     missing = sorted(members.keys() - {replica} - {peer.replica for peer in settings.peers})

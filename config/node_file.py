@@ -24,6 +24,8 @@ class NodeFileValues:
     link_port: int
     gateway_port: int
     peers: tuple[PeerValues, ...]
+    public_url: str = ""
+    """Of the gateway, where it is not the one that the institution has on the ledger."""
 
 
 def format_node_file(values: NodeFileValues) -> str:
@@ -42,6 +44,8 @@ def format_node_file(values: NodeFileValues) -> str:
         f'host = "{values.host}"',
         f"port = {values.gateway_port}",
     ]
+    if values.public_url:
+        lines.append(f'public_url = "{values.public_url}"')
     for peer in values.peers:
         lines += [
             "",

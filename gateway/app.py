@@ -74,6 +74,7 @@ class Gateway:
                 f"institution {vault.holder.hex()}: its open key on this ledger is not "
                 f"{institution_key.public_key.hex()}; check the genesis and keys/institution.pem"
             )
+        self._server_url = settings.public_url or own.gateway_url
         self._chain = chain
         self._vault = vault
         self._settings = settings
@@ -94,7 +95,7 @@ class Gateway:
             chain=chain,
             accounts=self._accounts,
             institution=vault.holder,
-            audience=own.gateway_url.rstrip("/"),
+            audience=self._server_url.rstrip("/"),
             settings=settings,
         )
         self._desk = Desk(
@@ -126,7 +127,6 @@ class Gateway:
             *self._list_record_operations(),
             *self._events.list_operations(),
         )
-        self._server_url = own.gateway_url
 
     def _list_ledger_operations(self) -> Iterator[Operation]:
         """Status, blocks and proofs; transactions; supervision."""

@@ -13,6 +13,9 @@ class GatewaySettings:
     """Address to listen on."""
     port: int = 8443
     """Port to listen on; TLS always."""
+    public_url: str = ""
+    """Where clients reach this gateway; empty for the institution's address on the ledger, which only the
+    first of its nodes has."""
     json_bytes_max: int = 1_048_576
     """A JSON body, the base64 form of transactions included."""
     bulk_bytes_max: int = 8_388_608

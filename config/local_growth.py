@@ -1,0 +1,104 @@
+"""A further node for a local network that runs: its folder, its own keys, its place among the others.
+
+An institution of the network runs it. It needs a replica id, which only the ledger gives: so keys and
+certificates are made first, and settings once the node is registered. It belongs to the network from the
+moment at which the network's file names it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from config.errors import Fault, NetworkFolderError
+from config.genesis_file import read_genesis_file, write_genesis_file
+from config.local_network import (
+    HOST,
+    NAME_ANOTHER,
+    NAME_PATTERN,
+    LocalNetwork,
+    LocalNode,
+    get_node_values,
+    write_network_file,
+)
+from config.local_ports import choose_free_ports
+from config.node_file import format_node_file
+from config.node_folder import NodeFolder
+from crypto.key_files import generate_signing_key, read_key_file
+from crypto.signatures import SigningKey
+from network.certificates import KeyPair, issue_gateway_certificate, issue_node_certificate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedNode:
+    """A node with keys and certificates, and without a replica id yet."""
+
+    name: str
+    institution: LocalNode
+    """The node of the network whose institution runs this one too."""
+    directory: Path
+    key: SigningKey
+    link_port: int
+    gateway_port: int
+
+
+def choose_node_name(network: LocalNetwork) -> str:
+    """`node-5` after four nodes, or the next number that is free."""
+    number = len(network.nodes) + 1
+    while (network.directory / f"node-{number}").exists():
+        number += 1
+    return f"node-{number}"
+
+
+def prepare_local_node(network: LocalNetwork, *, name: str, institution: LocalNode) -> PreparedNode:
+    """Make the node's folder with fresh keys of its own, all but its settings.
+
+    The institution's key is the institution's, at each of its nodes; node key, vault keys and the gateway's
+    key are made anew. Raises NetworkFolderError, OSError.
+    """
+    directory = network.directory / name
+    if not NAME_PATTERN.fullmatch(name) or directory.exists():
+        fault = Fault(key="name", found=repr(name), expected="a new name of a-z, 0-9 and hyphens")
+        raise NetworkFolderError(network.directory, (fault,), NAME_ANOTHER)
+    authority = KeyPair(network.ca_file.read_bytes(), network.ca_key_file.read_bytes())
+    node_key, folder = generate_signing_key(), NodeFolder(directory)
+    link_port, gateway_port = choose_free_ports(HOST, 2)
+    folder.create()
+    folder.create_journal()
+    folder.write_keys(node=node_key, institution=read_key_file(institution.folder.institution_key_file))
+    folder.write_certificates(
+        ca_pem=authority.certificate_pem,
+        node_pem=issue_node_certificate(authority, node_key, name),
+        gateway=issue_gateway_certificate(authority, name),
+    )
+    write_genesis_file(folder.genesis_file, read_genesis_file(network.genesis_file))
+    return PreparedNode(
+        name=name,
+        institution=institution,
+        directory=directory,
+        key=node_key,
+        link_port=link_port,
+        gateway_port=gateway_port,
+    )
+
+
+def add_local_node(network: LocalNetwork, prepared: PreparedNode, replica: int) -> LocalNetwork:
+    """Write the settings of a node that is registered as `replica`; the network with it. Raises OSError."""
+    node = LocalNode(
+        name=prepared.name,
+        title=f"{prepared.institution.title}, {prepared.name}",
+        kind=prepared.institution.kind,
+        directory=prepared.directory,
+        replica=replica,
+        institution=prepared.institution.institution,
+        link_port=prepared.link_port,
+        gateway_port=prepared.gateway_port,
+        gateway_url=f"https://{HOST}:{prepared.gateway_port}",
+    )
+    grown = dataclasses.replace(network, nodes=(*network.nodes, node))
+    values = dataclasses.replace(get_node_values(grown, node), public_url=node.gateway_url)
+    settings = format_node_file(values)
+    node.folder.settings_file.write_text(settings, encoding="utf-8")
+    write_network_file(grown)
+    return grown
