@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Quorum:
     """Thresholds for `replica_count` replicas.
 
@@ -15,11 +16,11 @@ class Quorum:
 
     replica_count: int
 
-    @property
+    @cached_property
     def faults_max(self) -> int:
         """How many replicas may fail in any way; 0 below four replicas."""
         return (self.replica_count - 1) // 3
 
-    @property
+    @cached_property
     def size(self) -> int:
         return (self.replica_count + self.faults_max) // 2 + 1

@@ -171,9 +171,10 @@ class Replica:
         """Handle one event. Nothing is done before the first tick, and nothing after a halt."""
         if self._halt_reason or (self._now_ms is None and isinstance(event, MessageReceived)):
             return NOTHING
+        may_advance = True
         match event:
             case MessageReceived():
-                self._on_message(event.sender, event.message)
+                may_advance = self._on_message(event.sender, event.message)
             case Tick():
                 self._on_tick(event)
             case ProposalBuilt():
@@ -192,7 +193,7 @@ class Replica:
                     self._outbox.send(event.replica, self._compute_status())
             case _:
                 assert_never(event)
-        if self._now_ms is not None and not self._halt_reason and not _is_question(event):
+        if may_advance and self._now_ms is not None and not self._halt_reason:
             self._advance(self._now_ms)
         effects = self._outbox.flush()
         return Effects(apply=(Halt(reason=self._halt_reason),)) if self._halt_reason else effects
@@ -217,12 +218,12 @@ class Replica:
     def _may_vote(self) -> bool:
         """Only as a member, in a view, above its base, remembering my votes, with nothing final missing."""
         return (
-            self._credentials.is_member
-            and self._startup.may_vote(self._head.height)
+            self._agreement.committing is None
+            and self._catch_up.certificate is None
             and self._views.is_active
             and self._head.height >= self._views.entered_height
-            and self._catch_up.certificate is None
-            and self._agreement.committing is None
+            and self._startup.may_vote(self._head.height)
+            and self._credentials.is_member
         )
 
     def _get_primary(self) -> ReplicaId:
@@ -285,14 +286,16 @@ class Replica:
                 # From now on the journal exists: it must say that it is not the whole story.
                 self._outbox.persist(SilenceRecord(0))
         self._now_ms, self._wall_ms = now_ms, event.wall_ms
-        self._try_start()
+        if not self._startup.is_decided:
+            self._try_start()
         if now_ms >= self._status_after_ms:
             self._status_after_ms = now_ms + self._settings.status_interval_ms
             self._budgets.clear()
             if not is_alone and not self._credentials.is_displaced:
                 self._outbox.broadcast(self._compute_status())
         self._run_timer(now_ms)
-        self._rejoin(now_ms)
+        if self._views.changes.has_above(self._views.highest):
+            self._rejoin(now_ms)
 
     def _run_timer(self, now_ms: int) -> None:
         if not self._needs_timer():
@@ -397,29 +400,34 @@ class Replica:
 
     # Messages.
 
-    def _on_message(self, sender: ReplicaId, message: Message) -> None:
-        """From a member; and what proves itself or asks for what does, from anybody that has a link."""
+    def _on_message(self, sender: ReplicaId, message: Message) -> bool:
+        """From a member; and what proves itself or asks for what does, from anybody that has a link.
+
+        False when nothing new can follow from it.
+        """
         assert self._now_ms is not None
         is_for_all = isinstance(message, Status | CommittedNotice)
         if sender == self._credentials.replica or not (is_for_all or self._credentials.is_voter(sender)):
-            return
+            return False
         try:
-            self._dispatch(sender, message, self._now_ms)
+            return self._dispatch(sender, message, self._now_ms)
         except InvalidMessage as error:
             self._outbox.apply(ReportRefusal(sender=sender, reason=f"{type(message).__name__}: {error}"))
+            return False
 
-    def _dispatch(self, sender: ReplicaId, message: Message, now_ms: int) -> None:
+    def _dispatch(self, sender: ReplicaId, message: Message, now_ms: int) -> bool:
         match message:
             case PrePrepare():
                 self._on_pre_prepare(sender, message, now_ms)
             case Vote():
-                self._on_vote(sender, message, now_ms)
+                return self._on_vote(sender, message, now_ms)
             case ViewChange():
                 self._on_view_change(sender, message, now_ms)
             case NewView():
                 self._on_new_view(sender, message, now_ms)
             case Status():
                 self._on_status(sender, message, now_ms)
+                return False
             case Recollection():
                 self._on_recollection(sender, message)
             case ProposalRequest():
@@ -430,6 +438,7 @@ class Replica:
                 self._learn(message.certificate, sender)
             case _:
                 assert_never(message)
+        return True
 
     def _on_pre_prepare(self, sender: ReplicaId, message: PrePrepare, now_ms: int) -> None:
         _check_sender(sender, message.primary)
@@ -444,16 +453,20 @@ class Replica:
             raise InvalidMessage(f"header and transactions do not belong together: {error}") from error
         self._report(self._log.add_proposal(message, digest, self._credentials))
 
-    def _on_vote(self, sender: ReplicaId, message: Vote, now_ms: int) -> None:
+    def _on_vote(self, sender: ReplicaId, message: Vote, now_ms: int) -> bool:
+        """Keep the vote; whether there are as many now as could make a block prepared or final."""
         _check_sender(sender, message.replica)
         if message.phase is Phase.PRE_PREPARE:
             raise InvalidMessage("a PRE_PREPARE vote travels in a PRE-PREPARE only")
         if not self._is_wanted(sender, message, now_ms):
-            return
+            return False
         primary = self._credentials.compute_primary(message.height, message.view)
         if message.phase is Phase.PREPARE and sender == primary:
             raise InvalidMessage("the primary's PRE-PREPARE is its vote; its PREPARE counts for nothing")
         self._report(self._log.add_vote(message, self._credentials))
+        # The primary's proposal stands for its PREPARE.
+        needed = self._credentials.replica_set.quorum.size - (message.phase is Phase.PREPARE)
+        return self._log.get(message.height, message.view).count(message.phase) >= needed
 
     def _is_wanted(self, sender: ReplicaId, message: PrePrepare | Vote, now_ms: int) -> bool:
         """Inside the window; who is behind is told what is final (at a pace), the rest is dropped."""
@@ -650,11 +663,6 @@ class Replica:
             log=self._log,
             session=self._startup.session,
         )
-
-
-def _is_question(event: Event) -> bool:
-    """Whether the event asks of me only what I hold: then nothing new can follow from it."""
-    return isinstance(event, MessageReceived) and isinstance(event.message, Status | ProposalRequest)
 
 
 def _check_sender(sender: ReplicaId, claimed: int) -> None:

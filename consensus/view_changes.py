@@ -73,6 +73,10 @@ class ViewChanges:
         above = [view_change.view for view_change in self.latest.values() if view_change.view > view]
         return View(min(above)) if len(above) > faults_max else None
 
+    def has_above(self, view: int) -> bool:
+        """Whether anybody asks for more than `view`."""
+        return any(view_change.view > view for view_change in self.latest.values())
+
     def select_waiting(self, view: int, since_ms: int) -> tuple[ViewChange, ...]:
         """Those that ask for more than `view` and have been here since `since_ms` or longer, by replica."""
         return tuple(

@@ -116,11 +116,11 @@ class VoteLog:
 
     def get(self, height: int, view: int) -> Slot:
         """The slot inside the window; made when it is the first time."""
-        assert self.accepts(height, view)
-        views = self._slots.setdefault(height, {})
-        slot = views.get(view)
+        views = self._slots.get(height)
+        slot = None if views is None else views.get(view)
         if slot is None:
-            slot = views[view] = Slot()
+            assert self.accepts(height, view)
+            slot = self._slots.setdefault(height, {})[view] = Slot()
         return slot
 
     def select(self, height: int) -> list[tuple[int, Slot]]:

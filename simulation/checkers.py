@@ -108,6 +108,11 @@ class ChainChecker:
         """This replica's disk was wiped: it may start anew from below."""
         self._durable.pop(replica, None)
 
+    @property
+    def height(self) -> int:
+        """The highest height that any replica has committed."""
+        return len(self.blocks) - 1
+
     def is_final(self, signed_hash: bytes) -> bool:
         return signed_hash in self._heights
 

@@ -246,12 +246,13 @@ class Node:
         if oldest != self._oldest_told:
             self._oldest_told = oldest
             self._step(PendingChanged(oldest=oldest))
-        while self._events:
-            self._step(self._events.popleft())
-        for _ in range(min(len(self._messages), BATCH_MESSAGES_MAX)):
-            self._step_message(*self._messages.popleft())
+        events, messages = self._events, self._messages
+        while events:
+            self._step(events.popleft())
+        for _ in range(min(len(messages), BATCH_MESSAGES_MAX)) if messages else ():
+            self._step_message(*messages.popleft())
         self._carry_out()
-        if self._messages:
+        if messages:
             self._turn()
 
     def _step_message(self, sender: ReplicaId, data: bytes) -> None:

@@ -53,7 +53,7 @@ def run_seed(
         trace_digest=world.trace.digest,
         ledger=chosen.ledger.value,
         replica_count=len(world.replica_set.members),
-        blocks=len(world.chain.blocks) - 1,
+        blocks=world.chain.height,
         transactions=len(world.clients.hashes),
         views=world.views,
         virtual_ms=world.schedule.now_us // 1_000,
@@ -67,19 +67,37 @@ def run_seeds(
 ) -> Iterator[RunResult]:
     """Many runs in the order of `seeds`, in `jobs` processes. Whoever stops iterating stops the runs."""
     if jobs == 1:
-        for seed in seeds:
-            yield run_seed(seed, settings)
-            gc.collect(1)  # A world is full of cycles; it must not pile up over thousands of seeds.
+        _spare_collector()
+        try:
+            for seed in seeds:
+                yield _run_and_collect(seed, settings)
+        finally:
+            gc.unfreeze()
+            gc.enable()
         return
-    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_parent)
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_begin_worker)
     try:
-        yield from pool.map(partial(run_seed, settings=settings), seeds, chunksize=4)
+        yield from pool.map(partial(_run_and_collect, settings=settings), seeds, chunksize=4)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _end_with_parent() -> None:
-    """In a worker: whoever asked for the runs ends them, and no worker outlives a parent that was killed."""
+def _spare_collector() -> None:
+    """A world is one heap of cycles that dies as a whole: nothing else need be looked at, and not before."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+
+
+def _run_and_collect(seed: int, settings: SimulationSettings | None) -> RunResult:
+    result = run_seed(seed, settings)
+    gc.collect()
+    return result
+
+
+def _begin_worker() -> None:
+    """Whoever asked for the runs ends them, and no worker outlives a parent that was killed."""
+    _spare_collector()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     assert parent is not None

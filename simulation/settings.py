@@ -51,7 +51,7 @@ class SimulationSettings:
     late_transactions: int = 3
     """Submitted one after the other after healing: the network must not only finish old work but take new."""
     blocks_min: int = 0
-    """After those, further ones until the chain is this high."""
+    """After those, further ones, as densely as in the faulty time, until the chain is this high."""
     byzantine: bool = True
     """Whether the seed may turn up to f replicas Byzantine."""
     parts: tuple[FaultyReplica, ...] | None = None
@@ -68,7 +68,7 @@ class SimulationSettings:
     ledger: LedgerKind = LedgerKind.LIGHT
     blocks_per_primary: int | None = None
     """None lets the seed draw it: 1, 2, 5 or 100."""
-    tick_ms: int = 40
+    tick_ms: int = 50
     """How often a replica is told the time."""
     view_timeout_ms: int = 400
     view_timeout_ms_max: int = 1_600

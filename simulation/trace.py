@@ -65,20 +65,17 @@ class Trace:
         self, time_us: int, replica: ReplicaId, event: Event, effects: Effects, data: bytes | None = None
     ) -> None:
         """One step of a replica; `data` are the bytes of a message as it came in."""
-        if data is None:
-            data = describe_event(event).encode()
-            sender = -1
+        waiting = self._waiting
+        if isinstance(event, MessageReceived):
+            waiting += (b"%d %d %d " % (time_us, replica, event.sender), data or b"")
+        elif effects is NOTHING and isinstance(event, Tick):
+            waiting.append(b"%d %d" % (time_us, replica))
+            return
         else:
-            assert isinstance(event, MessageReceived)
-            sender = event.sender
-        self._waiting += (b"%d %d %d " % (time_us, replica, sender), data)
-        if effects is NOTHING:
-            if isinstance(event, Tick):
-                return
-        else:
-            for action in effects.apply:
-                self._waiting.append(describe_action(action).encode())
-        if len(self._waiting) > WAITING_MAX:
+            waiting += (b"%d %d " % (time_us, replica), describe_event(event).encode())
+        for action in effects.apply:
+            waiting.append(describe_action(action).encode())
+        if len(waiting) > WAITING_MAX:
             self._hash_waiting()
         self._lines.append((time_us, replica, event, effects))
 

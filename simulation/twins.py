@@ -15,8 +15,8 @@ from simulation.frames import Frame
 from simulation.network import Network, Receive
 from simulation.schedule import Schedule
 
-SHUFFLE_US = 700_000
-"""How often each peer's link is led to one of the two anew."""
+SHUFFLE_US = 30_000
+"""How often each peer's link is led to one of the two anew: about once a block, or no peer hears both."""
 
 
 class TwinLinks:

@@ -27,7 +27,7 @@ from simulation.settings import LedgerKind, SimulationSettings
 from simulation.streams import draw_stream
 from simulation.trace import Trace
 
-SIZE_CHECK_US = 1_500_000
+SIZE_CHECK_US = 3_000_000
 """How often sizes are checked; in very long runs fifty times in all."""
 
 
@@ -144,11 +144,12 @@ class World:
             self._check_sizes()
             self.schedule.run(settings.faulty_ms * 1_000)
             self._await_progress("what was submitted in the faulty time")
-            late = 0
-            while late < settings.late_transactions or len(self.chain.blocks) <= settings.blocks_min:
+            for _ in range(settings.late_transactions):
                 self.clients.submit(1, 20_000)
                 self._await_progress("what was submitted after healing")
-                late += 1
+            while (missing := settings.blocks_min - self.chain.height) > 0:
+                self.clients.submit(missing, missing * settings.faulty_ms * 1_000 // settings.transactions)
+                self._await_progress("what was submitted for more blocks")
             self._check_voices()
             self._check_sizes()
         except TooManyEvents as error:

@@ -68,7 +68,7 @@ def test_two_liars_of_seven_with_all_habits_break_nothing() -> None:
 
 
 def test_twins_contradict_each_other_and_break_nothing() -> None:
-    faults = run(replace(FOUR, parts=(FaultyReplica(part=Part.TWINS),)), range(8))
+    faults = run(replace(FOUR, parts=(FaultyReplica(part=Part.TWINS),)), range(24))
     assert faults["evidence"] > 0
 
 
