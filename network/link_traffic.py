@@ -75,20 +75,23 @@ class LinkTraffic:
         async for message in socket:
             if message.type is aiohttp.WSMsgType.BINARY:
                 try:
-                    self._dispatch(peer, message.data)
+                    count = self._dispatch(peer, message.data)
                 except (BadFrame, BadRequest) as error:
                     self.cut(peer, str(error))
                     return
+                if pause_ms := peer.charge(count):
+                    await asyncio.sleep(pause_ms / 1_000)
             else:
                 self.cut(peer, f"a WebSocket message of type {message.type.name}, a binary one expected")
                 return
         if socket.close_code in (1002, 1007, 1009) and peer.socket is socket:
             self.cut(peer, f"WebSocket error {socket.close_code}")
 
-    def _dispatch(self, peer: Peer, data: bytes) -> None:
+    def _dispatch(self, peer: Peer, data: bytes) -> int:
+        """How many messages were in the frame."""
         assert self.handlers is not None
         if peer.get_ban_left_ms():
-            return
+            return 0
         peer.counters.frames_received += 1
         peer.counters.bytes_received += len(data)
         frame = decode_frame(data, messages_max=self._settings.frame_messages_max)
@@ -104,6 +107,7 @@ class LinkTraffic:
             case Channel.ANSWER:
                 for message in frame.messages:
                     peer.requests.close(decode_answer(message))
+        return len(frame.messages)
 
     def _answer(self, peer: Peer, message: bytes) -> None:
         request = decode_request(message)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from consensus.replica_set import ReplicaId
 from network.peer_queue import PeerQueue
 from network.requests import OpenRequests
 from network.settings import LinkSettings
+
+_SECOND_US: Final = 1_000_000
 
 
 class Socket(Protocol):
@@ -60,6 +62,7 @@ class Peer:
     _penalties_since_ms: int = 0
     _banned_until_ms: int = 0
     _bans: int = 0
+    _charged_until_us: int = 0
 
     def __post_init__(self) -> None:
         self.queue = PeerQueue(self.settings)
@@ -87,6 +90,16 @@ class Peer:
         self.socket = None
         self._forget_waiting("the link ended")
         return True
+
+    def charge(self, messages: int) -> int:
+        """Count what was read from the peer; for how many milliseconds nothing more is to be read.
+
+        A flood then costs no more than reading so many messages, and its sender's socket fills up (rule D1).
+        """
+        now_us = 1_000 * self.clock_ms()
+        cost_us = messages * _SECOND_US // self.settings.messages_per_second_max
+        self._charged_until_us = max(self._charged_until_us, now_us - _SECOND_US) + cost_us
+        return max(0, self._charged_until_us - now_us) // 1_000
 
     def add_penalty(self) -> bool:
         """Count one thing against the peer; True when it is to be cut off now."""

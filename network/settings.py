@@ -23,6 +23,9 @@ class LinkSettings:
     """A longer frame is refused before it is decoded; above the largest block that block sync may send."""
     frame_messages_max: int = 4_096
     """Messages in one received frame."""
+    messages_per_second_max: int = 8_000
+    """Messages and relayed transactions that are read of one peer, after a burst of one second's; what a faster
+    one sends waits in its own socket."""
     batch_bytes: int = 65_536
     """Consensus messages that wait go out together up to about this size."""
     consensus_messages_max: int = 4_096

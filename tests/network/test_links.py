@@ -359,3 +359,21 @@ async def test_a_defect_in_a_handler_ends_the_link_but_not_the_node(start_links:
 class _Broken(list[Any]):
     def append(self, item: Any) -> None:
         raise RuntimeError("a defect")
+
+
+async def test_d1_a_flood_waits_in_its_senders_socket_and_other_peers_are_heard(
+    start_links: Any, fast: Any, wait_for: Any
+) -> None:
+    settings = dataclasses.replace(fast, messages_per_second_max=100)
+    accepting, inbox = await start_links(2, settings=settings)
+    flooder, _ = await start_links(1)
+    honest, _ = await start_links(0)
+    await wait_for(lambda: len(accepting.connected) == 2)
+    for number in range(200):
+        flooder.send(ReplicaId(2), number.to_bytes(1_000, "big"))
+    await wait_for(lambda: len(inbox.consensus) >= 100)
+    assert len(inbox.consensus) < 200
+    honest.send(ReplicaId(2), b"vote")
+    await wait_for(lambda: (0, b"vote") in inbox.consensus)
+    assert len(inbox.consensus) < 200
+    await wait_for(lambda: len(inbox.consensus) == 201)

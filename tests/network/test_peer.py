@@ -57,3 +57,16 @@ def test_a_peer_that_never_behaves_does_not_overflow_anything() -> None:
     for _ in range(10_000):
         peer.ban()
     assert peer.get_ban_left_ms() == 1_000
+
+
+def test_d1_more_messages_than_an_honest_peer_sends_are_paid_for_by_waiting() -> None:
+    """After a burst of one second's messages the peer is read no faster than its rate."""
+    peer, clock = make_peer()
+    rate = SETTINGS.messages_per_second_max
+    assert peer.charge(rate) == 0
+    assert peer.charge(rate // 2) == 500
+    clock.now_ms += 400
+    assert peer.charge(0) == 100
+    clock.now_ms += 10_000
+    assert peer.charge(rate) == 0
+    assert peer.charge(rate // 100) == 10
