@@ -13,7 +13,8 @@ MUTANTS = (
     Mutant(
         name="quorum_of_2f_plus_1",
         rule="V2",
-        history="celo-blockchain #117 and sawtooth-pbft: 2f + 1 for every n. Of five, two threes share one.",
+        history="celo-blockchain #117; sawtooth-pbft has 2f + 1 for every n: of five, two threes may "
+        "share only a faulty one.",
         edits=(
             Edit(
                 "consensus.quorum:Quorum.size",
@@ -26,16 +27,16 @@ MUTANTS = (
     Mutant(
         name="quorum_one_too_small",
         rule="V2",
-        history="Twins (Bano et al., arXiv 2004.10617): a quorum of 2f, planted in DiemBFT to be found.",
+        history="Twins (Bano et al., arXiv 2004.10617): a quorum lowered on purpose, which such tests "
+        "must find.",
         edits=(Edit("consensus.quorum:Quorum.size", "// 2 + 1", "// 2"),),
         caught_by=Hunt(("certificate",), FOUR, seeds=3),
     ),
     Mutant(
         name="prepare_of_the_primary_counts",
         rule="V3",
-        history="Castro and Liskov 1999, 4.2: 2f PREPAREs of different backups; with the primary's own, f + "
-        "1 "
-        "honest ones are not among them.",
+        history="Castro and Liskov 1999, 4.2: the PREPAREs are of different backups; the primary's "
+        "would be its second vote.",
         edits=(
             Edit(
                 "consensus.replica:Replica._on_vote",
@@ -48,7 +49,7 @@ MUTANTS = (
     Mutant(
         name="one_signer_counts_twice",
         rule="V4",
-        history="besu and sawtooth-pbft: seals were counted, not the replicas that made them.",
+        history="besu #1736: the PREPAREs of a certificate were counted, not their authors.",
         edits=(Edit("consensus.certificates:_check_signers", "len(set(signers)) != len(signers)", "False"),),
         caught_by=NamedTest(
             REPLICA_TESTS + "test_v4_a_certificate_needs_distinct_signers_of_one_view_height_and_digest"
@@ -57,7 +58,7 @@ MUTANTS = (
     Mutant(
         name="certificate_too_small",
         rule="V4",
-        history="sawtooth-pbft: a seal was accepted whatever its number of votes.",
+        history="quorum #1324: f + 1 seals were enough for a block.",
         edits=(
             Edit(
                 "consensus.certificates:_check_signers",
@@ -72,7 +73,7 @@ MUTANTS = (
     Mutant(
         name="prepared_without_its_primary",
         rule="V4",
-        history="concord-bft: a prepared certificate was taken for one without the PRE-PREPARE it is about.",
+        history="Castro and Liskov 1999, 4.2: prepared means the PRE-PREPARE and the PREPAREs for it.",
         edits=(
             Edit(
                 "consensus.certificates:PreparedCertificate.verify",
@@ -87,14 +88,15 @@ MUTANTS = (
     Mutant(
         name="signer_need_not_be_the_peer",
         rule="V1",
-        history="FISCO-BCOS #2448: the sender that the link had authenticated was not the one in the packet.",
+        history="sawtooth-pbft #115 and FISCO-BCOS #2448: the sender that a message names was not "
+        "compared with who had signed it.",
         edits=(Edit("consensus.replica:_check_sender", "claimed != sender", "False"),),
         caught_by=NamedTest(REPLICA_TESTS + "test_v1_a_message_of_another_signer_than_its_sender_is_refused"),
     ),
     Mutant(
         name="votes_counted_unverified",
         rule="V1",
-        history="sawtooth-pbft: votes in a seal were counted before their signatures were looked at.",
+        history="raijin #5: signatures of COMMITs were collected, counted, and never verified.",
         edits=(
             Edit(
                 "consensus.votes:Slot._verify",
@@ -107,8 +109,8 @@ MUTANTS = (
     Mutant(
         name="vote_of_any_phase",
         rule="E5",
-        history="Tamarin and Ivy models of PBFT: without the phase under the signature a PREPARE is a "
-        "COMMIT.",
+        history="FISCO-BCOS #5180: the kind of a message was not under its signature, so one served as "
+        "another.",
         edits=(Edit("consensus.certificates:compute_vote_bytes", "phase, digest)", "0, digest)"),),
         caught_by=NamedTest(
             REPLICA_TESTS + "test_e5_a_vote_does_not_count_on_another_chain_in_another_phase_or_slot"
@@ -126,7 +128,7 @@ MUTANTS = (
     Mutant(
         name="vote_of_any_view",
         rule="V4",
-        history="concord-bft: signatures of an earlier view made a certificate of a later one.",
+        history="sawtooth-pbft #96: a seal did not say of which view its votes were.",
         edits=(Edit("consensus.certificates:compute_vote_bytes", "height, view, phase", "height, 0, phase"),),
         caught_by=NamedTest(
             REPLICA_TESTS + "test_v4_a_certificate_needs_distinct_signers_of_one_view_height_and_digest"
@@ -135,7 +137,7 @@ MUTANTS = (
     Mutant(
         name="view_change_with_prepared_block_of_another_height",
         rule="V4",
-        history="besu: a prepared certificate of the previous height went with a ROUND-CHANGE.",
+        history="sawtooth-pbft #96: of which sequence number a seal is was not checked.",
         edits=(
             Edit(
                 "consensus.credentials:Credentials.verify_view_change", "prepared.height != expected", "False"
@@ -146,14 +148,14 @@ MUTANTS = (
     Mutant(
         name="view_change_with_prepared_block_of_its_own_view",
         rule="V4",
-        history="besu: the round of a prepared certificate was not compared with the round asked for.",
+        history="go-ibft #51: the round of a prepared certificate was compared with the wrong one.",
         edits=(Edit("consensus.credentials:Credentials._check_below", "view >= view_change.view", "False"),),
         caught_by=NamedTest(RULE_TESTS + "test_v4_a_view_change_whose_parts_do_not_fit_is_refused"),
     ),
     Mutant(
         name="view_change_with_forged_prepared_block",
         rule="V4",
-        history="concord-bft: the parts of a VIEW-CHANGE were trusted once the message itself was signed.",
+        history="anchor #549: a round change that claimed to be prepared passed without the proof.",
         edits=(
             Edit(
                 "consensus.credentials:Credentials.verify_view_change",
@@ -166,7 +168,7 @@ MUTANTS = (
     Mutant(
         name="vote_before_execution",
         rule="E1",
-        history="FISCO-BCOS #2307: PREPARE left before the block had been verified.",
+        history="FISCO-BCOS #2307: a block with a forged header was agreed on, and could never be executed.",
         edits=(
             Edit(
                 "consensus.agreement:Agreement.follow",
@@ -181,7 +183,8 @@ MUTANTS = (
     Mutant(
         name="vote_above_a_block_that_is_not_durable",
         rule="P4",
-        history="Tried here: a power cut then leaves votes at h + 1 of a replica that no longer has h.",
+        history="etcd-io/raft's order is persist, send, apply; otherwise a power cut leaves votes at h "
+        "+ 1 of a replica that has no h.",
         edits=(
             Edit(
                 "consensus.replica:Replica._advance",
@@ -196,15 +199,14 @@ MUTANTS = (
     Mutant(
         name="honest_replica_accused",
         rule="E7",
-        history="tendermint: a conflicting vote was evidence before both signatures were verified.",
+        history="cometbft #1749: bogus signatures in evidence could have innocent validators punished.",
         edits=(Edit("consensus.votes:VoteLog.add_vote", "credentials.verify_vote(earlier)", "pass"),),
         caught_by=NamedTest(REPLICA_TESTS + "test_e7_nobody_is_accused_by_a_badly_signed_vote"),
     ),
     Mutant(
         name="forged_evidence_accepted",
         rule="E7",
-        history="tendermint: evidence from peers went into a block, and honest validators were to be "
-        "punished.",
+        history="tendermint-rs GHSA-6jrf-4jv4-r9mw: a validator could pass off votes as another's.",
         edits=(
             Edit(
                 "consensus.evidence:verify_evidence",
@@ -217,8 +219,7 @@ MUTANTS = (
     Mutant(
         name="equivocation_goes_unnoticed",
         rule="E7",
-        history="Polygraph (Civit et al., ICDCS 2021): without accountability who broke agreement stays "
-        "unknown.",
+        history="tendermint before #592: a conflicting vote was logged, and that was all.",
         edits=(
             Edit(
                 "consensus.votes:Slot.add",

@@ -15,7 +15,7 @@ MUTANTS = (
     Mutant(
         name="missing_bodies_executed_as_none",
         rule="V6",
-        history="fabric 0.6 #1984: a batch whose requests were missing was executed as an empty one.",
+        history="fabric 0.6 #1984: a batch was executed without what was missing of it.",
         edits=(
             Edit(
                 "network.ledger_application:LedgerApplication._gather",
@@ -31,7 +31,7 @@ MUTANTS = (
     Mutant(
         name="header_fields_not_checked",
         rule="E1",
-        history="FISCO-BCOS #2307: fields of a proposed block were looked at only when it was committed.",
+        history="FISCO-BCOS #2307: a leader could fake a proposal's header, and the others agreed on it.",
         edits=(
             Edit("ledger.block_rules:verify_before_execution", "in expectations:", "in expectations[5:]:"),
         ),
@@ -40,21 +40,21 @@ MUTANTS = (
     Mutant(
         name="transactions_of_a_block_not_verified",
         rule="E1",
-        history="fabric 0.6: whatever the primary put into a batch was executed.",
+        history="FISCO-BCOS #2206: invalid transactions in a proposal kept the group changing views.",
         edits=(Edit("ledger.chain:_verify_signature", "verify_transaction_signature(transaction)", "pass"),),
         caught_by=NamedTest(BLOCK_TESTS + "test_E1_a_transaction_with_a_bad_signature_refuses_the_block"),
     ),
     Mutant(
         name="results_not_compared",
         rule="E2",
-        history="fabric 0.6 #761: replicas agreed on the order and differed in state, and nobody noticed.",
+        history="fabric 0.6 #761: a chaincode with random results, and every peer with its own state.",
         edits=(Edit("ledger.block_rules:verify_results", "encode(header) == encode(computed)", "True"),),
         caught_by=NamedTest(BLOCK_TESTS + "test_E1_a_corrupted_header_field_is_refused_by_name"),
     ),
     Mutant(
         name="other_results_than_a_quorum_are_borne",
         rule="E2",
-        history="fabric 0.6 #761: a replica that had diverged went on and answered from its own state.",
+        history="fabric 0.6 #1973: a replica believed itself up to date with a state that had diverged.",
         edits=(
             Edit(
                 "consensus.replica:Replica._finish",
@@ -69,7 +69,8 @@ MUTANTS = (
     Mutant(
         name="text_of_an_exception_in_the_receipt",
         rule="E2",
-        history="Cosmos SDK: the log of a failed transaction is no part of its result, since texts differ.",
+        history="Tendermint keeps a result's log out of LastResultsHash, since texts differ (asked in "
+        "axelar-core #117).",
         edits=(
             Edit(
                 "ledger.executor:Executor._run_calls",
@@ -82,7 +83,7 @@ MUTANTS = (
     Mutant(
         name="rows_in_the_order_of_a_hash_seed",
         rule="E2",
-        history="fabric 0.6 #761 and every ledger in Go: iteration over a map is another order on each node.",
+        history="fabric 0.6 #761; iteration over a map is the first cause that tendermint #2914 asks for.",
         edits=(
             Edit(
                 "ledger.state:BlockOverlay._list_own",
@@ -98,7 +99,8 @@ MUTANTS = (
     Mutant(
         name="failed_transaction_leaves_its_writes",
         rule="E2",
-        history="FISCO-BCOS: a reverted call's writes stayed in the cache of the node that had run it first.",
+        history="go-ethereum, November 2016: what a failed call had deleted stayed deleted, and the "
+        "chain split.",
         edits=(
             Edit(
                 "ledger.executor:Executor._execute_one",
@@ -111,7 +113,7 @@ MUTANTS = (
     Mutant(
         name="block_time_goes_back",
         rule="E3",
-        history="tendermint before BFT time: a proposer's own clock was the block's time, forward or back.",
+        history="FISCO-BCOS #4980 and #5166 (FIB-126): block time did not have to increase.",
         edits=(
             Edit(
                 "ledger.block_rules:verify_before_execution",
@@ -124,7 +126,7 @@ MUTANTS = (
     Mutant(
         name="block_time_of_any_clock",
         rule="E3",
-        history="FISCO-BCOS #4123: one node's clock in the future took the chain there.",
+        history="FISCO-BCOS #5166 (FIB-126): proposals of any time were accepted.",
         edits=(
             Edit(
                 "ledger.block_rules:verify_freshness",
@@ -137,8 +139,7 @@ MUTANTS = (
     Mutant(
         name="clock_behind_the_parent_stalls",
         rule="E3",
-        history="FISCO-BCOS #4123: after one block from the future nobody could propose until that time "
-        "came.",
+        history="FISCO-BCOS #4123: a block time too far from the clocks must not stall the chain.",
         edits=(Edit("ledger.block_rules:verify_freshness", "and not is_next_tick", ""),),
         caught_by=NamedTest(
             BLOCK_TESTS + "test_E3_one_tick_after_the_parent_passes_for_a_clock_behind_the_parent"
@@ -147,8 +148,7 @@ MUTANTS = (
     Mutant(
         name="transaction_in_two_blocks",
         rule="E5",
-        history="fabric 0.6 and exchanges on Ethereum Classic (2016): what was executed once was executed "
-        "again.",
+        history="fabric 0.6 #2007: a former primary proposed what had been executed, once more.",
         edits=(Edit("ledger.executor:Executor._find_fault", "if is_committed(transaction):", "if False:"),),
         caught_by=NamedTest(
             BLOCK_TESTS + "test_E1_a_transaction_that_a_block_may_not_hold_refuses_the_block"
@@ -157,7 +157,8 @@ MUTANTS = (
     Mutant(
         name="replay_after_a_restart",
         rule="E5",
-        history="fabric 0.6: the set of executed requests was kept in memory only.",
+        history="Castro and Liskov 1999, 4.1: exactly once rests on what replicas remember; in memory "
+        "only, it ends at a restart.",
         edits=(
             Edit(
                 "ledger.committed_ids:CommittedIds.may_hold",
@@ -185,8 +186,8 @@ MUTANTS = (
     Mutant(
         name="keys_of_small_order_accepted",
         rule="E6",
-        history="Chalkias et al., Taming the many EdDSAs (SSR 2020): libraries disagree on them, so ledgers "
-        "fork.",
+        history="Chalkias et al., Taming the many EdDSAs (SSR 2020): libraries disagree on them, so "
+        "ledgers fork.",
         edits=(
             Edit(
                 "crypto.signatures:verify_signature",
@@ -201,8 +202,8 @@ MUTANTS = (
     Mutant(
         name="good_transaction_refused_for_its_id",
         rule="V1",
-        history="bitcoin #8525: witnesses are outside the id, so a relay with a bad one had the good one "
-        "refused.",
+        history="bitcoin #8279, #8525: a relay that spoiled the witness, outside the id, had the good "
+        "transaction refused.",
         edits=(
             Edit(
                 "ledger.mempool:Mempool.check",
@@ -220,8 +221,8 @@ MUTANTS = (
     Mutant(
         name="uncertified_blocks_synced",
         rule="E4",
-        history="sawtooth-pbft: blocks fetched while catching up were committed without looking at their "
-        "seal.",
+        history="tendermint-rs #275, FISCO-BCOS #5168 (FIB-127): what came by sync was taken without "
+        "its proof.",
         edits=(
             Edit(
                 "consensus.certificates:Certificate.verify",
@@ -236,9 +237,8 @@ MUTANTS = (
     Mutant(
         name="reads_answered_from_what_is_only_executed",
         rule="L4",
-        history="Berger, Reiser and Bessani, arXiv 2107.11144: PBFT's read-only optimisation answers from a "
-        "state "
-        "that a view change may still take back.",
+        history="Berger, Reiser and Bessani, arXiv 2107.11144: PBFT's read-only optimisation is not "
+        "safe as it stands.",
         edits=(
             Edit(
                 "ledger.chain:Chain.state",
@@ -255,8 +255,7 @@ MUTANTS = (
     Mutant(
         name="read_believed_from_one_replica",
         rule="L4",
-        history="Berger, Reiser and Bessani, arXiv 2107.11144: too few replies to a read leave it without an "
-        "honest replica that has committed.",
+        history="fabric 0.6 #761: a query is answered by one peer, and that may lie.",
         edits=(
             Edit(
                 "ledger.epochs:verify_certified_header",

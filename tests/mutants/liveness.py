@@ -41,7 +41,8 @@ MUTANTS = (
     Mutant(
         name="timer_runs_before_a_quorum_asks",
         rule="L1",
-        history="FISCO-BCOS #2211: a group without quorum raised its view with every timeout for hours.",
+        history="fabric 0.6 #2007: a timer that ran during the view change undid the doubling of its "
+        "timeout.",
         edits=(
             Edit(
                 "consensus.replica:Replica._needs_timer",
@@ -54,7 +55,7 @@ MUTANTS = (
     Mutant(
         name="timer_for_nothing",
         rule="L2",
-        history="fabric 0.6 #639 and besu #2095: an idle network changed views for ever.",
+        history="fabric 0.6 #639, besu #2095 and #1575: timers ran out for what had been executed.",
         edits=(
             Edit(
                 "consensus.replica:Replica._needs_timer",
@@ -70,8 +71,7 @@ MUTANTS = (
         name="timer_reset_by_any_transaction",
         rule="L3",
         history="Aardvark (Clement et al., NSDI 2009): PBFT's timer, reset by whatever executes, lets a "
-        "primary "
-        "starve one client.",
+        "primary starve one client.",
         edits=(
             Edit(
                 "consensus.patience:Patience.note_commit",
@@ -93,7 +93,7 @@ MUTANTS = (
     Mutant(
         name="timer_reset_by_each_expiry",
         rule="L3",
-        history="Tried here: a client whose transactions expire one after the other held up every view "
+        history="Found here: a client whose transactions expire one after the other held up every view "
         "change.",
         edits=(Edit("consensus.patience:Patience.is_exhausted", "is_starved or", ""),),
         caught_by=NamedTest(
@@ -116,7 +116,7 @@ MUTANTS = (
     Mutant(
         name="empty_blocks_are_progress",
         rule="L3",
-        history="besu #2095: empty blocks kept the round at 0 while nothing that was submitted went in.",
+        history="besu #5881: empty blocks went on while transactions were waiting.",
         edits=(Edit("consensus.patience:Patience.note_commit", "if not is_empty:", "if True:"),),
         caught_by=NamedTest(
             PATIENCE_TESTS
@@ -126,7 +126,8 @@ MUTANTS = (
     Mutant(
         name="clock_tolerance_stays_narrow",
         rule="E3",
-        history="FISCO-BCOS #4123: nodes whose clocks disagreed stopped the chain for good.",
+        history="FISCO-BCOS #4123: blocks were too far from the local clocks, and the chain stood still "
+        "for good.",
         edits=(
             Edit(
                 "consensus.patience:Patience.tolerance_ms",
@@ -141,7 +142,7 @@ MUTANTS = (
     Mutant(
         name="votes_of_any_height_kept",
         rule="D1",
-        history="tendermint ADR 037 and fabric 0.6: logs of messages that grew with what peers sent.",
+        history="starkware sequencer #14500: votes for future heights were kept without bound.",
         edits=(
             Edit(
                 "consensus.votes:VoteLog.accepts",
@@ -154,7 +155,8 @@ MUTANTS = (
     Mutant(
         name="votes_of_any_view_kept",
         rule="D1",
-        history="besu: future rounds' messages were buffered without a bound.",
+        history="celo-blockchain #183, besu GHSA-23rh-rrqg-wq82: messages of future rounds were kept "
+        "until memory was gone.",
         edits=(
             Edit(
                 "consensus.votes:VoteLog.accepts",
@@ -167,8 +169,8 @@ MUTANTS = (
     Mutant(
         name="view_changes_verified_without_bound",
         rule="D1",
-        history="Aardvark: a flood of costly messages from one faulty replica took PBFT's throughput to "
-        "zero.",
+        history="Aardvark (NSDI 2009): a flood of costly messages from one replica took PBFT's "
+        "throughput to zero.",
         edits=(
             Edit(
                 "consensus.replica:Replica._take_budget",
@@ -183,14 +185,14 @@ MUTANTS = (
     Mutant(
         name="size_checked_after_decoding",
         rule="D1",
-        history="tendermint and geth: lengths that a peer named were allocated before they were checked.",
+        history="CWE-770: what a peer sends is measured before anything is made of it.",
         edits=(Edit("crypto.encoding:_check_size", "len(data) > size_max", "False"),),
         caught_by=NamedTest(MESSAGE_TESTS + "test_d1_an_oversized_message_is_refused_before_it_is_read"),
     ),
     Mutant(
         name="a_peers_messages_queue_without_bound",
         rule="D1",
-        history="fabric 0.6 and etcd: receive queues that grew until the process was killed.",
+        history="asonnino/hotstuff #7: anybody could fill a node's memory with votes.",
         edits=(
             Edit(
                 "consensus.inbox:Inbox.put",

@@ -12,8 +12,8 @@ MUTANTS = (
     Mutant(
         name="synced_block_verified_with_another_heights_set",
         rule="E4",
-        history="sawtooth-pbft and FISCO-BCOS #2191: a block was verified with the members of another "
-        "height.",
+        history="sawtooth-pbft #86, FISCO-BCOS #2191, astria #589: a block was verified with the "
+        "members of another height.",
         edits=(
             Edit(
                 "ledger.block_sync:begin_sync_commit",
@@ -28,8 +28,8 @@ MUTANTS = (
     Mutant(
         name="change_in_force_in_its_own_block",
         rule="E4",
-        history="Raft's single-server change (Ongaro, raft-dev 2015): a change counted before it was "
-        "committed.",
+        history="Raft's change of one server at a time (Ongaro, raft-dev 2015): a change counted before "
+        "it was committed.",
         edits=(
             Edit(
                 "ledger.speculation:build_speculation",
@@ -44,8 +44,8 @@ MUTANTS = (
     Mutant(
         name="votes_of_another_epoch_count",
         rule="E4",
-        history="BFT-SMaRt's reconfiguration (Bessani et al., DSN 2014): messages of an old view must not "
-        "count.",
+        history="BFT-SMaRt (Bessani et al., DSN 2014): every message names its view, and those of "
+        "another do not count.",
         edits=(
             Edit(
                 "consensus.replica:Replica._is_of_epoch",
@@ -58,17 +58,15 @@ MUTANTS = (
     Mutant(
         name="former_set_goes_on_certifying",
         rule="E4",
-        history="tendermint's long-range attack: who has left the set still holds keys, and signs another "
-        "history.",
+        history="Long-range attacks: who has left the set still holds a key, and could sign another history.",
         edits=(Edit("consensus.certificates:_check_signers", "if epoch != replica_set.epoch:", "if False:"),),
         caught_by=NamedTest(LEDGER_TESTS + "test_e4_the_former_set_certifies_nothing_above_its_last_block"),
     ),
     Mutant(
         name="votes_of_the_last_epoch_bind_in_the_next",
         rule="E4",
-        history="Lamport, Malkhi and Zhou, Stoppable Paxos (2008): what a stopped configuration left behind "
-        "was "
-        "taken up by the next.",
+        history="Lamport, Malkhi and Zhou, Stoppable Paxos (2008): what a stopped configuration left "
+        "behind must not be taken up.",
         edits=(
             Edit("consensus.restoration:read_journal", "and record.vote.epoch == epoch", ""),
             Edit("consensus.restoration:restore", "vote.epoch != credentials.epoch or", ""),

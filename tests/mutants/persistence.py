@@ -27,14 +27,15 @@ MUTANTS = (
     Mutant(
         name="vote_leaves_before_it_is_on_disk",
         rule="P1",
-        history="etcd-io/raft documents it as the first duty of its users: persist, then send.",
+        history="etcd-io/raft names it as its users' first duty: persist, then send.",
         edits=(Edit("consensus.agreement:Agreement._cast", "self._persist(vote)", "pass"),),
         caught_by=Hunt(("promise_on_disk",), FOUR, seeds=3),
     ),
     Mutant(
         name="proposal_not_journaled_with_its_vote",
         rule="P1",
-        history="Tried here: after a power cut all were bound to a digest that nobody could execute.",
+        history="After a power cut of all, votes for a block that nobody has any more (compare fabric "
+        "0.6 #1984).",
         edits=(
             Edit(
                 "consensus.agreement:Agreement._persist",
@@ -47,7 +48,8 @@ MUTANTS = (
     Mutant(
         name="bodies_not_journaled_with_their_proposal",
         rule="P1",
-        history="Tried here: the header alone was on disk, its transactions only in memory.",
+        history="After a power cut of all, a header whose transactions were in memory only (compare "
+        "fabric 0.6 #1984).",
         edits=(
             Edit(
                 "consensus.driver:Driver._persist",
@@ -60,7 +62,7 @@ MUTANTS = (
     Mutant(
         name="journal_not_synced",
         rule="P1",
-        history="Pillai et al., OSDI 2014: write-ahead logs that trusted a write without fdatasync.",
+        history="tendermint #10108, tmkms (gno #5915): the last signature was written and not synced.",
         edits=(Edit("consensus.journal:Journal.append", "os.fdatasync(self._descriptor)", "pass"),),
         caught_by=NamedTest(
             JOURNAL_TESTS + "test_rule_P1_a_power_cut_at_any_sync_point_loses_nothing_that_was_acknowledged"
@@ -69,8 +71,7 @@ MUTANTS = (
     Mutant(
         name="rename_not_synced",
         rule="P1",
-        history="Pillai et al., OSDI 2014: LevelDB and others renamed a new file into place without syncing "
-        "the directory.",
+        history="cometbft #6031: the last signed state was renamed into place, and the folder not synced.",
         edits=(Edit("consensus.journal:_sync_directory", "os.fsync(descriptor)", "pass"),),
         caught_by=NamedTest(
             JOURNAL_TESTS + "test_rule_P1_a_power_cut_at_any_sync_point_loses_nothing_that_was_acknowledged"
@@ -92,8 +93,8 @@ MUTANTS = (
     Mutant(
         name="prepared_certificate_forgotten_at_restart",
         rule="P2",
-        history="Protocol-Aware Recovery (Alagappan et al., FAST 2018): a log entry dropped at restart was "
-        "final.",
+        history="Protocol-Aware Recovery (Alagappan et al., FAST 2018): an entry dropped at a restart "
+        "had been final.",
         edits=(
             OTHERS_NOT_HEARD,
             Edit("consensus.restoration:restore", "agreement.prepared = memory.prepared", "pass"),
@@ -104,7 +105,8 @@ MUTANTS = (
     Mutant(
         name="view_change_not_on_disk",
         rule="P3",
-        history="concord-bft: a replica that restarted during a view change voted in the view it had left.",
+        history="concord-bft #639, #805: what a replica knew of its views after a restart did not fit "
+        "together.",
         edits=(
             Edit("consensus.views:Views.ask", "self._outbox.persist(ViewChangeRecord(view_change))", "pass"),
         ),
@@ -113,7 +115,7 @@ MUTANTS = (
     Mutant(
         name="new_view_not_on_disk",
         rule="P3",
-        history="concord-bft: the proof of the view it was in was gone after a restart.",
+        history="concord-bft #639: a replica restarted after a view change could not load its view.",
         edits=(
             Edit("consensus.views:Views._enter_by", "self._outbox.persist(NewViewRecord(new_view))", "pass"),
         ),
@@ -122,7 +124,8 @@ MUTANTS = (
     Mutant(
         name="view_change_forgotten_at_restart",
         rule="P3",
-        history="concord-bft: after a restart the replica was back in its old view, and voted there.",
+        history="concord-bft #805: a replica came back in the last active view, not in the one that it "
+        "had asked for.",
         edits=(
             OTHERS_NOT_HEARD,
             Edit("consensus.restoration:_restore_views", "memory.view_change is not None", "False"),
@@ -133,8 +136,8 @@ MUTANTS = (
     Mutant(
         name="votes_forgotten_at_restart",
         rule="P5",
-        history="tendermint #3089 and its priv_validator: without the last signed vote a restart signs "
-        "another.",
+        history="tendermint #3418: a data folder that was removed, with the key kept, leads to a second "
+        "signature.",
         edits=(
             OTHERS_NOT_HEARD,
             Edit("consensus.restoration:restore", "for vote in memory.votes:", "for vote in ():"),
@@ -145,8 +148,7 @@ MUTANTS = (
     Mutant(
         name="guard_signs_a_second_digest",
         rule="P5",
-        history="tendermint: a validator behind two processes double-signed; its guard must refuse the "
-        "second.",
+        history="tendermint #247: the guard let a second precommit of one round be signed.",
         edits=(
             Edit(
                 "consensus.vote_guard:VoteGuard.sign",
@@ -161,7 +163,8 @@ MUTANTS = (
     Mutant(
         name="guard_of_the_height_blocks_later_views",
         rule="P5",
-        history="tendermint #3089: the last signed state refused what a later round had to sign, for ever.",
+        history="tendermint #3089: the last signed state refused what a later round had to sign, until "
+        "it was edited by hand.",
         edits=(
             Edit(
                 "consensus.vote_guard:VoteGuard.sign",
@@ -177,7 +180,8 @@ MUTANTS = (
     Mutant(
         name="journal_truncated_before_the_block_is_durable",
         rule="P4",
-        history="LevelDB and RocksDB dropped a write-ahead log before the table made from it was synced.",
+        history="Pillai et al., OSDI 2014: in many applications a log went before what replaces it was "
+        "durable.",
         edits=(
             Edit(
                 "consensus.agreement:Agreement.complete",
@@ -210,7 +214,7 @@ MUTANTS = (
     Mutant(
         name="block_in_two_batches",
         rule="P4",
-        history="etcd 3.5 #13766: the applied index and the state it speaks of were written in two batches.",
+        history="etcd 3.5 #13766: the applied index and the state it speaks of were not written atomically.",
         edits=(
             Edit(
                 "ledger.speculation:PendingCommit.write",
@@ -223,9 +227,8 @@ MUTANTS = (
     Mutant(
         name="no_silence_after_amnesia",
         rule="P6",
-        history="Viewstamped Replication's recovery (Michael et al., DISC 2017): a wiped replica took part "
-        "again "
-        "and what had been final was lost.",
+        history="Michael et al., DISC 2017: in published recoveries a replica that had forgotten all "
+        "took part too early.",
         edits=(
             Edit(
                 "consensus.startup:Startup.may_vote",
@@ -240,8 +243,7 @@ MUTANTS = (
     Mutant(
         name="silence_one_height_too_short",
         rule="P6",
-        history="Michael et al., DISC 2017: a recovering replica must pass all that it may have "
-        "acknowledged.",
+        history="Michael et al., DISC 2017: a recovering replica must pass all that it may have said.",
         edits=(Edit("consensus.startup:Startup.try_decide", "known_height + 2", "known_height + 1"),),
         caught_by=NamedTest(
             RESTART_TESTS + "test_p6_a_replica_without_journal_is_silent_until_its_old_votes_cannot_matter"
@@ -264,8 +266,8 @@ MUTANTS = (
     Mutant(
         name="rolled_back_ledger_goes_unnoticed",
         rule="P6",
-        history="LevelDB opens a truncated log without complaint (tried here); etcd #14025 saw such a "
-        "member vote.",
+        history="LevelDB opens a truncated log without complaint; cometbft #6031 shows what a rolled- "
+        "back state leads to.",
         edits=(
             Edit(
                 "consensus.startup:Startup.__init__",
@@ -281,16 +283,14 @@ MUTANTS = (
     Mutant(
         name="anybody_can_silence_a_replica",
         rule="P6",
-        history="Aardvark (NSDI 2009): a recovery that believes one peer is a way to switch honest replicas "
-        "off.",
+        history="Aardvark (NSDI 2009): whatever one peer can set off, a faulty one will.",
         edits=(Edit("consensus.startup:_is_mine", "credentials.verify_vote(statement)", "pass"),),
         caught_by=NamedTest(RESTART_TESTS + "test_p6_nobody_is_silenced_by_a_vote_that_it_never_cast"),
     ),
     Mutant(
         name="store_error_swallowed",
         rule="P7",
-        history="LevelDB after one ENOSPC acknowledged 100 synced puts and lost them all (tried; never "
-        "merged).",
+        history="LevelDB after one ENOSPC acknowledged a hundred synced puts and lost them all (tried).",
         edits=(Edit("ledger.store:Store.write", "self.fail(error)", "pass"),),
         caught_by=NamedTest(STORE_TESTS + "test_P7_after_the_first_error_the_handle_is_never_used_again"),
     ),
@@ -310,8 +310,7 @@ MUTANTS = (
     Mutant(
         name="journal_used_again_after_an_error",
         rule="P7",
-        history="Rebello et al., USENIX ATC 2020: after a failed fsync five of five applications went on "
-        "wrongly.",
+        history="Rebello et al., USENIX ATC 2020: none of five applications handled a failed fsync.",
         edits=(Edit("consensus.journal:Journal._fail", "self._failure = reason", "pass"),),
         caught_by=NamedTest(
             JOURNAL_TESTS + "test_rule_P7_after_a_disk_error_the_journal_is_dead_and_a_new_start_is_clean"
@@ -320,7 +319,7 @@ MUTANTS = (
     Mutant(
         name="rows_read_without_their_checksums",
         rule="P8",
-        history="LevelDB's default: one flipped bit made 13 of 200 rows vanish without an error (tried).",
+        history="LevelDB as it comes: one flipped bit made 13 of 200 rows vanish without an error (tried).",
         edits=(
             Edit("ledger.store:Snapshot.scan", "verify_checksums=True", "verify_checksums=False"),
             Edit("ledger.store:Store.get", "verify_checksums=True", "verify_checksums=False"),
@@ -331,7 +330,8 @@ MUTANTS = (
     Mutant(
         name="damaged_journal_taken_for_torn",
         rule="P8",
-        history="Protocol-Aware Recovery (FAST 2018): LogCabin and ZooKeeper cut the log at a flipped bit.",
+        history="Protocol-Aware Recovery (FAST 2018): systems cut their log at the first bad entry, "
+        "whatever followed.",
         edits=(
             Edit(
                 "consensus.journal:_check_torn",

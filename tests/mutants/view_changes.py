@@ -13,7 +13,7 @@ MUTANTS = (
     Mutant(
         name="lowest_prepared_view_wins",
         rule="V5",
-        history="fabric 0.6 #1111: the new view's choice was not the certificate of the highest view.",
+        history="fabric 0.6 #1111: the choice for a new view was computed over the wrong set.",
         edits=(
             Edit(
                 "consensus.view_changes:compute_choice",
@@ -26,8 +26,8 @@ MUTANTS = (
     Mutant(
         name="prepared_block_ignored_in_the_choice",
         rule="V5",
-        history="Abraham et al., arXiv 1712.01367: view changes of published protocols that drop what "
-        "committed.",
+        history="raijin #8: a view change dropped all that was prepared. Abraham et al., arXiv "
+        "1712.01367, found as much in papers.",
         edits=(
             Edit(
                 "consensus.view_changes:compute_choice",
@@ -40,7 +40,7 @@ MUTANTS = (
     Mutant(
         name="prepared_blocks_of_other_heights_count",
         rule="V5",
-        history="sawtooth-pbft: a seal of another sequence number was carried into the new view.",
+        history="Castro and Liskov 1999, 4.4: only what lies above the checkpoint that is chosen counts.",
         edits=(
             Edit(
                 "consensus.view_changes:compute_choice",
@@ -53,7 +53,8 @@ MUTANTS = (
     Mutant(
         name="primarys_choice_believed",
         rule="V5",
-        history="fabric 0.6 #1111: backups took over what the new primary said its NEW-VIEW forces.",
+        history="FISCO-BCOS #5168 (FIB-124): what a NewView proposes was not compared with the view "
+        "changes that it carries.",
         edits=(
             Edit(
                 "consensus.agreement:Agreement.follow",
@@ -68,7 +69,7 @@ MUTANTS = (
     Mutant(
         name="new_view_of_fewer_than_a_quorum",
         rule="V10",
-        history="concord-bft: a view could be entered before a quorum had asked for it.",
+        history="concord-bft #805: a replica tried to enter a view without a quorum of VIEW-CHANGEs.",
         edits=(
             Edit(
                 "consensus.credentials:Credentials.verify_new_view",
@@ -81,7 +82,7 @@ MUTANTS = (
     Mutant(
         name="new_view_of_anybody",
         rule="V5",
-        history="sawtooth-pbft: a NewView was taken from a node that was not the primary of its view.",
+        history="FISCO-BCOS #2448: view changes and new views with a false sender were accepted.",
         edits=(
             Edit(
                 "consensus.credentials:Credentials.verify_new_view", "new_view.replica != expected", "False"
@@ -92,7 +93,7 @@ MUTANTS = (
     Mutant(
         name="new_view_with_unverified_view_changes",
         rule="V4",
-        history="besu: the messages inside a proposal's justification were not verified one by one.",
+        history="bos #166: a new view was made before the certificates for it were verified.",
         edits=(
             Edit(
                 "consensus.credentials:Credentials.verify_new_view",
@@ -105,7 +106,8 @@ MUTANTS = (
     Mutant(
         name="view_change_leaves_out_what_is_prepared",
         rule="V7",
-        history="IBFT (quorum #305, Saltini arXiv 1901.07160): the lock was not told to the next proposer.",
+        history="IBFT (quorum #305; Saltini and Hyland-Wood, arXiv 1901.07160): the next proposer did "
+        "not learn of the lock.",
         edits=(
             Edit(
                 "consensus.views:Views.ask",
@@ -118,8 +120,8 @@ MUTANTS = (
     Mutant(
         name="unlocked_by_timeout",
         rule="V7",
-        history="IBFT (quorum #305): a validator unlocked when its round timed out, and two blocks became "
-        "final.",
+        history="IBFT (quorum #305): a validator unlocked when its round timed out, so two blocks could "
+        "become final.",
         edits=(
             Edit(
                 "consensus.replica:Replica._run_timer",
@@ -132,8 +134,8 @@ MUTANTS = (
     Mutant(
         name="older_lock_kept_against_the_new_view",
         rule="V7",
-        history="IBFT (Saltini, arXiv 1901.07160): two validators locked on two blocks refuse each other's "
-        "for ever.",
+        history="IBFT (Saltini and Hyland-Wood, arXiv 1901.07160): two that are locked on two blocks "
+        "refuse each other's for ever.",
         edits=(
             Edit(
                 "consensus.agreement:Agreement.follow",
@@ -146,7 +148,7 @@ MUTANTS = (
     Mutant(
         name="new_block_in_place_of_the_prepared_one",
         rule="V7",
-        history="fabric 0.6 #1984: the new primary filled the gap with a batch of its own.",
+        history="raijin #8: the new primary proposed another block where one had been prepared.",
         edits=(Edit("consensus.replica:Replica._lead", "if obligation is not None:", "if False:"),),
         caught_by=NamedTest(
             RULE_TESTS
@@ -156,8 +158,8 @@ MUTANTS = (
     Mutant(
         name="prepared_block_must_be_fresh_again",
         rule="V7",
-        history="besu: a block proposed again was judged by the clock of its new round, and refused for "
-        "ever.",
+        history="FISCO-BCOS #4123: a block agreed on a day before was refused for its time, for good. "
+        "besu #7875: one of an older round, too.",
         edits=(
             Edit(
                 "consensus.agreement:Agreement.follow",
@@ -173,8 +175,7 @@ MUTANTS = (
     Mutant(
         name="missing_proposal_never_fetched",
         rule="V6",
-        history="fabric 0.6 #1984: a new primary that lacked the prepared batch waited for it without "
-        "asking.",
+        history="fabric 0.6 #1984: what is missing of a chosen batch must be had before anything goes on.",
         edits=(
             Edit(
                 "consensus.agreement:Agreement.propose_again",
@@ -187,8 +188,7 @@ MUTANTS = (
     Mutant(
         name="any_proposal_taken_for_the_missing_one",
         rule="V6",
-        history="fabric 0.6 #1984: what came in answer to a fetch was not compared with the digest asked "
-        "for.",
+        history="Castro and Liskov 1999, 4.4: what was fetched is believed for its digest only.",
         edits=(
             Edit(
                 "consensus.replica:Replica._on_proposal_response",
@@ -201,7 +201,7 @@ MUTANTS = (
     Mutant(
         name="views_without_bound",
         rule="V8",
-        history="FISCO-BCOS #2211: a view near the largest number overflowed, and the node began to storm.",
+        history="FISCO-BCOS #2311, #2312: a view set to the largest int64 overflowed.",
         edits=(
             Edit("consensus.replica:Replica._ask_for_view", "view > VIEW_MAX or", ""),
             Edit("consensus.patience:Patience.is_exhausted", "self._started_ms is None or", "False or"),
@@ -211,7 +211,7 @@ MUTANTS = (
     Mutant(
         name="one_view_change_is_joined",
         rule="V8",
-        history="FISCO-BCOS #2312: a single node's view pulled the others along.",
+        history="FISCO-BCOS #2211: one node's large view made the others change views again and again.",
         edits=(
             Edit(
                 "consensus.view_changes:ViewChanges.find_joinable",
@@ -235,7 +235,7 @@ MUTANTS = (
     Mutant(
         name="lone_view_change_joined_every_time",
         rule="V8",
-        history="Aardvark (Clement et al., NSDI 2009): what one faulty node may cause must be paced.",
+        history="FISCO-BCOS #3114: a node that was behind set off view changes all the time.",
         edits=(
             Edit(
                 "consensus.replica:Replica._rejoin",
@@ -248,9 +248,8 @@ MUTANTS = (
     Mutant(
         name="lone_view_change_never_joined",
         rule="V9",
-        history="Castro and Liskov 1999, 4.5.2, joins on f + 1 only: one that asked alone votes no more, "
-        "and n = 4 "
-        "runs on without reserve.",
+        history="Castro and Liskov 1999, 4.5.2, joins on f + 1 only: one that asked alone votes no "
+        "more, and n = 4 runs on without reserve.",
         edits=(
             Edit(
                 "consensus.view_changes:ViewChanges.select_waiting",
@@ -263,7 +262,7 @@ MUTANTS = (
     Mutant(
         name="highest_view_is_joined",
         rule="V9",
-        history="Castro and Liskov 1999, 4.5.2: the smallest, or one faulty node drives the views up.",
+        history="Castro and Liskov 1999, 4.5.2: the smallest, or one faulty replica drives the views up.",
         edits=(Edit("consensus.view_changes:ViewChanges.find_joinable", "min(above)", "max(above)"),),
         caught_by=NamedTest(
             CHOICE_TESTS + "test_v9_the_smallest_view_is_joined_once_more_ask_than_may_be_faulty"
@@ -272,7 +271,8 @@ MUTANTS = (
     Mutant(
         name="view_change_sent_once",
         rule="V9",
-        history="FISCO-BCOS #2312: a lost view change request was not sent again, and the group stood still.",
+        history="Castro 2001, 5.2: what was lost is sent again on STATUS; else a lost VIEW-CHANGE stops "
+        "the group.",
         edits=(
             Edit(
                 "consensus.repair:_select_view_change",
@@ -288,14 +288,15 @@ MUTANTS = (
     Mutant(
         name="new_view_sent_too_early",
         rule="V10",
-        history="concord-bft: the new primary began with what it had.",
+        history="concord-bft #805: a view was to be entered before a quorum had asked for it.",
         edits=(Edit("consensus.views:Views.try_begin", "len(asking) < quorum", "len(asking) < quorum - 1"),),
         caught_by=Hunt(("honest_not_accused",), FOUR, seeds=60),
     ),
     Mutant(
         name="restart_enters_the_view_it_asked_for",
         rule="V10",
-        history="concord-bft: after a restart a replica was in the view that it had only asked for.",
+        history="concord-bft #805: after a restart a replica mistook the view that it had asked for, "
+        "and tried to enter it.",
         edits=(
             Edit(
                 "consensus.restoration:_restore_views",
@@ -310,8 +311,7 @@ MUTANTS = (
     Mutant(
         name="bad_new_view_ends_the_view",
         rule="V11",
-        history="FISCO-BCOS #2312: an invalid NewView sent every receiver to the next view, so anybody "
-        "could.",
+        history="FISCO-BCOS #2448: forged new views set off one view change after the other.",
         edits=(
             Edit(
                 "consensus.replica:Replica._on_new_view",
