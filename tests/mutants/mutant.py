@@ -12,6 +12,7 @@ import __future__
 import inspect
 import textwrap
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from types import FunctionType
 from typing import Protocol
@@ -51,6 +52,8 @@ def _find(target: str) -> FunctionType:
         found = inspect.getattr_static(found, name)
     if isinstance(found, property):
         found = found.fget
+    elif isinstance(found, cached_property):
+        found = found.func
     elif isinstance(found, classmethod | staticmethod):
         found = found.__func__
     if not isinstance(found, FunctionType):

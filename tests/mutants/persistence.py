@@ -175,7 +175,7 @@ MUTANTS = (
             ),
             Edit("consensus.vote_guard:VoteGuard.forget_below", "slot[1] >= view", "True"),
         ),
-        caught_by=Hunt(("progress",), FOUR, seeds=60),
+        caught_by=Hunt(("progress", "bounded"), FOUR, seeds=60),
     ),
     Mutant(
         name="journal_truncated_before_the_block_is_durable",
