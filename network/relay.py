@@ -278,12 +278,22 @@ class TransactionRelay:
                 mempool.verify_and_add(transaction, head_time_ms=head_time_ms, is_relayed=True)
             except TransactionRefused as error:
                 self.counters.refused += 1
-                if error.code in _CUT_CODES:
+                if error.code in _CUT_CODES or self._is_one_stranger_too_many(inbox, error):
                     self._cut(replica, inbox, error)
                     break
             else:
                 accepted += 1
         self._tell(accepted)
+
+    def _is_one_stranger_too_many(self, inbox: _Inbox, error: TransactionRefused) -> bool:
+        """Refusing strangers is cheap, refusing as many as a peer can send is not (rule D1)."""
+        if error.code != "unknown_sender":
+            return False
+        now_ms = self._clock_ms()
+        if now_ms - inbox.strangers_since_ms > self._settings.cut_ms:
+            inbox.strangers, inbox.strangers_since_ms = 0, now_ms
+        inbox.strangers += 1
+        return inbox.strangers > self._settings.strangers_max
 
     def _cut(self, replica: ReplicaId, inbox: _Inbox, error: TransactionRefused) -> None:
         inbox.cut_until_ms = self._clock_ms() + self._settings.cut_ms
@@ -305,12 +315,15 @@ def compute_signed_hash(signed_bytes: bytes) -> bytes:
 class _Inbox:
     """What one peer has relayed and waits for verification."""
 
-    __slots__ = ("cut_until_ms", "size_bytes", "waiting")
+    __slots__ = ("cut_until_ms", "size_bytes", "strangers", "strangers_since_ms", "waiting")
 
     def __init__(self) -> None:
         self.waiting: deque[bytes] = deque()
         self.size_bytes = 0
         self.cut_until_ms = 0
+        self.strangers = 0
+        """Transactions of unknown senders since the moment that follows."""
+        self.strangers_since_ms = 0
 
     def put(self, signed: list[bytes]) -> None:
         self.waiting.extend(signed)

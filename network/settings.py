@@ -24,8 +24,8 @@ class LinkSettings:
     frame_messages_max: int = 4_096
     """Messages in one received frame."""
     messages_per_second_max: int = 8_000
-    """Messages and relayed transactions that are read of one peer, after a burst of one second's; what a faster
-    one sends waits in its own socket."""
+    """Messages and transactions read of one peer, after a burst of one second's; what it sends beyond that
+    waits in its own socket."""
     batch_bytes: int = 65_536
     """Consensus messages that wait go out together up to about this size."""
     consensus_messages_max: int = 4_096
@@ -76,6 +76,9 @@ class RelaySettings:
     """Their bytes."""
     cut_ms: int = 30_000
     """How long nothing is taken from the relay of a peer that passed on a badly signed transaction."""
+    strangers_max: int = 1_024
+    """Transactions of senders unknown here that a peer may pass on within `cut_ms`, since it may know newer
+    keys; one that passes on more has not looked, and is cut as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,7 @@ from network.settings import RelaySettings
 CHAIN_ID = b"c" * 32
 KEY = SigningKey(b"k" * 32)
 HEAD_MS = 1_000_000
+STRANGERS_MAX = 20
 ONE, TWO = ReplicaId(1), ReplicaId(2)
 
 
@@ -94,7 +95,11 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
         on_pending=oldest.append,
         on_failure=failures.append,
         settings=RelaySettings(
-            batch_transactions_max=10, delay_ms=5, peer_transactions_max=100, cut_ms=1_000
+            batch_transactions_max=10,
+            delay_ms=5,
+            peer_transactions_max=100,
+            cut_ms=1_000,
+            strangers_max=STRANGERS_MAX,
         ),
         clock_ms=lambda: clock.now_ms,
     )
@@ -221,6 +226,19 @@ async def test_one_bad_transaction_cuts_the_relay_of_that_peer_only_and_for_a_wh
     world.relay.on_transactions(ONE, [make_signed(6)])
     await rest(world)
     assert len(world.mempool) == 4
+
+
+async def test_d1_strangers_in_great_number_cut_the_relay_for_a_while(world: World) -> None:
+    stranger = SigningKey(b"s" * 32)
+    world.relay.on_transactions(ONE, [make_signed(number, key=stranger) for number in range(STRANGERS_MAX)])
+    await rest(world)
+    assert world.relay.counters.cuts == 0
+    world.relay.on_transactions(ONE, [make_signed(STRANGERS_MAX, key=stranger), make_signed(0)])
+    await rest(world)
+    assert (world.relay.counters.cuts, len(world.mempool)) == (1, 0)
+    world.relay.on_transactions(TWO, [make_signed(1)])
+    await rest(world)
+    assert len(world.mempool) == 1
 
 
 async def test_an_expired_or_unknown_transaction_does_not_cut_the_relay(world: World) -> None:
