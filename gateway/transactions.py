@@ -46,7 +46,6 @@ STATUS_BY_CODE: Final = {
     "already_committed": 409,
     "too_large": 413,
     "mempool_full": 429,
-    "sender_share_full": 429,
 }
 """The HTTP status of each refusal; of several in one request the smallest of these counts."""
 
@@ -61,7 +60,6 @@ ADVICE: Final = {
     "already_committed": "fetch its receipt",
     "too_large": "split it into several transactions",
     "mempool_full": "send the identical bytes again after a second",
-    "sender_share_full": "send the identical bytes again after a second",
 }
 
 _decode_bulk = msgspec.msgpack.Decoder(list[bytes]).decode

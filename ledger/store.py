@@ -129,8 +129,7 @@ class Store:
         if self._failure is None:
             self._failure = f"{type(error).__name__}: {error}"
         raise StoreFailed(
-            f"ledger database {self._directory} failed ({self._failure}); stop the node, see to the disk, "
-            "start it again"
+            f"ledger database {self._directory} failed ({self._failure}); {_find_remedy(error)}"
         ) from error
 
     def _check_alive(self) -> None:
@@ -174,6 +173,13 @@ class Snapshot:
                 self._store._check_alive()
         except _FAULTS as error:
             self._store.fail(error)
+
+
+def _find_remedy(error: BaseException) -> str:
+    if isinstance(error, plyvel.CorruptionError):
+        # What was altered on disk stays so: the same start would fail the same way.
+        return "stop the node, move the database away, start it again: it fetches the ledger from its peers"
+    return "stop the node, see to the disk, start it again"
 
 
 def _compute_next_prefix(prefix: bytes) -> bytes | None:

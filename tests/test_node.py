@@ -144,9 +144,9 @@ async def test_a_network_of_one_commits_alone_and_stops_on_request(disks: Disks)
     running = Node(disks)
     task = asyncio.create_task(running.run())
     async with asyncio.timeout(20):
-        while disks.chain.head.height < 3 and not task.done():  # noqa: ASYNC110
+        while not (disks.chain.head.height >= 3 and running.get_readiness().is_ready):
+            assert not task.done()
             await asyncio.sleep(0.01)
-    assert running.get_readiness().is_ready
     running.stop()
     await asyncio.wait_for(task, 10)
 

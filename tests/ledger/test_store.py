@@ -104,8 +104,10 @@ def test_P8_a_flipped_bit_is_an_error_and_never_a_missing_row(
 ) -> None:
     path = max(directory.glob(f"*{suffix}*"), key=lambda found: found.stat().st_size)
     flip_bit(path, int(path.stat().st_size * place) + 9)
-    with pytest.raises(StoreFailed):
+    with pytest.raises(StoreFailed) as failed:
         read_all(directory, reading)
+    assert "move" in str(failed.value), "what was altered on disk is not mended by starting again"
+    assert "from its peers" in str(failed.value)
 
 
 @pytest.mark.parametrize("reading", READINGS)
