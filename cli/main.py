@@ -21,6 +21,7 @@ from cli.output import fail
 from cli.people import institution_app, member_app
 from cli.silence import end_silence
 from cli.simulate import simulate
+from cli.vault import erase_record, rotate_keys
 
 
 class ChartchainGroup(TyperGroup):
@@ -56,6 +57,8 @@ app = typer.Typer(
 app.command("demo")(demo)
 app.command("simulate")(simulate)
 node_app.command("end-silence")(end_silence)
+node_app.command("rotate-keys")(rotate_keys)
+node_app.command("erase-record")(erase_record)
 app.add_typer(network_app, name="network")
 app.add_typer(node_app, name="node")
 app.add_typer(institution_app, name="institution")
