@@ -15,6 +15,7 @@ import typer
 
 from cli.json_target import JsonFileOption, JsonTarget
 from cli.output import console, error_console, fail, progress_bar
+from simulation.coverage import BRANCHES
 from simulation.progress import Series, WrongProgress, load_report, save_report
 from simulation.report import Report
 from simulation.run import run_seeds
@@ -165,5 +166,8 @@ def _print(series: Series, report: Report) -> None:
         rows.append(("trace digest", report.last_trace_digest))
     injected = (f"{name.replace('_', ' ')} {count:,}" for name, count in sorted(report.faults.items()))
     rows.append(("injected", ", ".join(injected) or "nothing"))
+    reached = len(BRANCHES) - len(report.never_reached)
+    rows.append(("reached", f"{reached} of {len(BRANCHES)} branches of the protocol"))
+    rows.append(("never reached", "; ".join(report.never_reached) or "none"))
     for name, text in rows:
         console.print(f"[dim]{name:<14}[/] {text}")

@@ -33,6 +33,7 @@ from consensus.journal_records import JournalRecord, ProposalRecord
 from consensus.messages import encode_message
 from consensus.replica_set import ReplicaId
 from crypto.encoding import EncodingError
+from simulation.coverage import Coverage
 from simulation.disk import Disk, StoredBlock
 from simulation.frames import (
     BlocksRequest,
@@ -70,6 +71,7 @@ class Node:
         network: Links,
         observer: Observer,
         trace: Trace,
+        coverage: Coverage,
         random: Random,
     ) -> None:
         self.replica_id = parts.replica_id
@@ -86,6 +88,7 @@ class Node:
         self._network = network
         self._observer = observer
         self._trace = trace
+        self._coverage = coverage
         self._random = random
         self._paused_until_us = 0
         self._incarnation = 0
@@ -120,6 +123,7 @@ class Node:
             replica_set=self._parts.replica_set,
             verify_block=self._parts.verify_block,
         )
+        self._watch = self._coverage.watch(self.replica_id)
         self.is_up = True
         self.later(self._random.randrange(self._parts.tick_us), self._tick)
 
@@ -267,6 +271,7 @@ class Node:
         """Gather what the replica wants done for one event."""
         effects = self.replica.step(event)
         self._trace.add_step(self._schedule.now_us, self.replica_id, event, effects, data)
+        self._watch.add_step(event, effects)
         if effects is not NOTHING:
             self._to_persist += effects.persist
             self._to_send += effects.send

@@ -11,6 +11,7 @@ from consensus.replica_set import Height, ReplicaId, ReplicaSet
 from consensus.settings import ReplicaSettings
 from simulation.byzantine import ByzantineNode, Plot
 from simulation.cast import Cast, Part
+from simulation.coverage import Coverage
 from simulation.disk import Disk
 from simulation.forgery import Forger
 from simulation.frames import SyncedBlock
@@ -49,6 +50,7 @@ class NodeFactory:
         network: Network,
         observer: Observer,
         trace: Trace,
+        coverage: Coverage,
     ) -> None:
         self._seed = seed
         self._settings = settings
@@ -62,6 +64,7 @@ class NodeFactory:
         self._network = network
         self._observer = observer
         self._trace = trace
+        self._coverage = coverage
         self._random = draw_stream(seed, "clocks")
         self._ids = [ReplicaId(member.replica) for member in replica_set.members]
 
@@ -103,6 +106,7 @@ class NodeFactory:
             "schedule": self._schedule,
             "observer": self._observer,
             "trace": self._trace,
+            "coverage": self._coverage,
             "random": draw_stream(self._seed, stream),
         }
 

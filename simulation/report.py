@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from simulation.coverage import BRANCHES
 from simulation.result import RunResult
 from simulation.settings import LedgerKind
 
@@ -51,6 +52,8 @@ class Report:
     faults: dict[str, int] = field(default_factory=dict)
     """Injected faults by kind."""
     ledgers: dict[str, LedgerTime] = field(default_factory=dict)
+    coverage: dict[str, int] = field(default_factory=dict)
+    """How often each branch of the protocol was gone through."""
     last_trace_digest: str = ""
 
     def add(self, result: RunResult) -> None:
@@ -67,6 +70,7 @@ class Report:
         self.transactions += result.transactions
         self.virtual_ms += result.virtual_ms
         _add_counts(self.faults, result.faults)
+        _add_counts(self.coverage, result.coverage)
         ledger = self.ledgers.setdefault(result.ledger, LedgerTime())
         ledger.seeds += 1
         ledger.milliseconds += result.milliseconds
@@ -77,6 +81,11 @@ class Report:
         """With the light ledger, where any seed had it: the others are too few for the mean to mean much."""
         total = LedgerTime(self.seeds, self.milliseconds)
         return self.ledgers.get(LedgerKind.LIGHT.value, total).milliseconds_per_seed
+
+    @property
+    def never_reached(self) -> tuple[str, ...]:
+        """The branches that no run went through."""
+        return tuple(sorted(BRANCHES - self.coverage.keys()))
 
     def summarize(self) -> dict[str, object]:
         """For programs; `trace_digest` only of a single run."""
@@ -95,6 +104,10 @@ class Report:
             "blocks": self.blocks,
             "transactions": self.transactions,
             "faults": dict(sorted(self.faults.items())),
+            "coverage": {
+                "branches": dict(sorted(self.coverage.items())),
+                "never_reached": list(self.never_reached),
+            },
         }
         if self.seeds == 1:
             summary["trace_digest"] = self.last_trace_digest

@@ -49,3 +49,5 @@ class RunResult:
     """What the run took of one core."""
     faults: Mapping[str, int]
     """Injected faults by kind."""
+    coverage: Mapping[str, int]
+    """How often each branch of the protocol was gone through; see `coverage.BRANCHES`."""

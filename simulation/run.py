@@ -59,6 +59,7 @@ def run_seed(
         virtual_ms=world.schedule.now_us // 1_000,
         milliseconds=(time.process_time() - began) * 1_000,
         faults=world.count_faults(),
+        coverage=world.coverage.count(),
     )
 
 

@@ -13,6 +13,7 @@ from simulation.cast import Cast, FaultyReplica, Part, draw_cast
 from simulation.chain_ledger import ChainKit
 from simulation.checkers import ChainChecker, InvariantBroken
 from simulation.clients import Clients
+from simulation.coverage import Coverage
 from simulation.disk import Disk, StoredBlock
 from simulation.faults import FaultInjector
 from simulation.keys import create_members, get_verifier
@@ -46,6 +47,7 @@ class World:
         self.settings = settings
         self.schedule = Schedule()
         self.trace = Trace(settings.transcript_lines)
+        self.coverage = Coverage()
         self._verify = get_verifier(settings.signatures)
         random = draw_stream(seed, "world")
         count = settings.replica_count or random.choices((4, 1, 2, 3, 5, 7), (60, 5, 5, 5, 15, 10))[0]
@@ -81,6 +83,7 @@ class World:
             network=self.network,
             observer=self,
             trace=self.trace,
+            coverage=self.coverage,
         ).create_nodes(self.cast)
         self.honest = [node for node in self.nodes if node.replica_id not in self.cast.byzantine]
         self.clients = Clients(

@@ -83,6 +83,7 @@ def test_failing_seed_is_told_with_invariant_transcript_and_replay(
         virtual_ms=7,
         milliseconds=1.0,
         faults={"loss": 1},
+        coverage={},
     )
 
     def break_one(seeds: object, settings: SimulationSettings, *, jobs: int) -> Iterator[RunResult]:

@@ -31,6 +31,7 @@ def make_result(seed: int, *, is_broken: bool = False) -> RunResult:
         virtual_ms=3_000,
         milliseconds=20.0,
         faults={"loss": seed, "pause": 1},
+        coverage={"agreement: prepared": seed},
     )
 
 

@@ -1,0 +1,51 @@
+"""Which branches of the protocol runs go through."""
+
+from __future__ import annotations
+
+import pytest
+
+from simulation.coverage import BRANCHES
+from simulation.report import Report
+from simulation.run import run_seed, run_seeds
+from simulation.settings import SimulationSettings
+
+RARE = {
+    "halt",  # No honest replica ever does.
+    "refused: PROPOSAL-RESPONSE",
+    "refused: RECOLLECTION",
+    "refused: vote",
+}
+"""What no honest run goes through, or one in very many."""
+
+
+def test_perfect_run_goes_through_agreement_and_no_view_change() -> None:
+    reached = run_seed(5, SimulationSettings(replica_count=4, faults=False)).coverage
+    assert reached["agreement: proposed afresh"] > 0
+    assert reached["agreement: committed"] == reached["agreement: durable"] > 0
+    assert reached["COMMIT heard while in a view"] > 0
+    assert not [name for name in reached if name.startswith("views:") or "changing view" in name]
+
+
+def test_dead_primary_is_seen_in_the_branches_of_the_view_change() -> None:
+    settings = SimulationSettings(replica_count=4, fault_kinds=("crash",), byzantine=False)
+    report = Report()
+    for seed in range(4):
+        report.add(run_seed(seed, settings))
+    assert report.coverage["views: asked for the next at a timeout"] > 0
+    assert report.coverage["VIEW-CHANGE heard while changing view"] > 0
+
+
+def test_report_lists_what_was_never_reached() -> None:
+    report = Report()
+    report.add(run_seed(5, SimulationSettings(replica_count=4, faults=False)))
+    assert set(report.never_reached) == BRANCHES - report.coverage.keys()
+    assert "views: joined more than f others" in report.never_reached
+
+
+@pytest.mark.slow
+def test_some_hundred_seeds_go_through_nearly_every_branch() -> None:
+    report = Report()
+    for result in run_seeds(range(5_000, 5_300)):
+        report.add(result)
+    unreached = {name for name in report.never_reached if not name.startswith("PROPOSAL-")}
+    assert unreached <= RARE
