@@ -41,7 +41,6 @@ from consensus.head import Head
 from consensus.journal import Journal, JournalCorrupt, JournalFailed
 from consensus.journal_entries import JournalContent, decode_entries
 from consensus.journal_records import OverrideRecord
-from consensus.messages import Vote, encode_message
 from consensus.replica import Replica
 from consensus.replica_set import Height, ReplicaId, ReplicaSet
 from contracts.nodes import get_node
@@ -62,6 +61,7 @@ from ledger.speculation import CommittedBlock
 from network.block_sync import BlockSync
 from network.bodies import BodyFetcher
 from network.collector import NodeCollector
+from network.equivocation_reports import EquivocationReports
 from network.joining import JoinFolders, Joining, JoinPolicy
 from network.known_nodes import KnownNodes
 from network.ledger_application import LedgerApplication
@@ -177,6 +177,12 @@ class Node:
             on_pending=self._on_pending,
             on_failure=self.halt,
             settings=settings.network.relay,
+        )
+        self.equivocation_reports = EquivocationReports(
+            ledger=chain,
+            submit=self.relay.submit,
+            institution_key=disks.institution_key,
+            on_failure=self.halt,
         )
         self.bodies = BodyFetcher(
             links=self.links,
@@ -312,7 +318,7 @@ class Node:
             journal=journal,
             writer=self._disks.writer,
             settings=self._settings.driver,
-            on_evidence=_log_evidence,
+            on_evidence=self.equivocation_reports.report,
             on_refusal=lambda sender, reason: _log.warning("refused", replica=sender, reason=reason),
         )
 
@@ -337,6 +343,7 @@ class Node:
                         self.bodies,
                         self.snapshots,
                         self.snapshot_server,
+                        self.equivocation_reports,
                     ),
                 ),
             )
@@ -358,6 +365,7 @@ class Node:
         if not driving.cancelled():
             driving.exception()
         await self.block_sync.close()
+        await self.equivocation_reports.close()
         await self.relay.close()
         await self.links.close()
 
@@ -418,12 +426,6 @@ def build_links(
         ),
         settings=settings.network.links,
     )
-
-
-def _log_evidence(first: Vote, second: Vote) -> None:
-    """Two signed votes that contradict each other, in full: anybody can verify them."""
-    votes = [encode_message(vote).hex() for vote in (first, second)]
-    _log.error("equivocation", replica=first.replica, height=first.height, view=first.view, votes=votes)
 
 
 def _warn_of_few_replicas(chain: Chain) -> None:

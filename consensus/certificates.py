@@ -7,18 +7,15 @@ Certificates are not unique for a block (any quorum serves), so they are never h
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Annotated, Final
+from typing import Annotated
 
 from msgspec import Meta, Struct
 
 from consensus.replica_set import REPLICAS_MAX, VIEW_MAX, ReplicaSet
-from crypto import tags
+from crypto import tags, vote_bytes
 from crypto.signatures import InvalidSignature, verify_signature
-
-_LAYOUT: Final = struct.Struct(">32sQQQB32s")
 
 _Counter = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 _View = Annotated[int, Meta(ge=0, le=VIEW_MAX)]
@@ -44,7 +41,7 @@ def compute_vote_bytes(
     chain_id: bytes, epoch: int, height: int, view: int, phase: Phase, digest: bytes
 ) -> bytes:
     """The 89 bytes that a vote signs under the tag VOTE."""
-    return _LAYOUT.pack(chain_id, epoch, height, view, phase, digest)
+    return vote_bytes.compute_vote_bytes(chain_id, epoch, height, view, phase, digest)
 
 
 class VoteSignature(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):

@@ -13,7 +13,7 @@ from contracts.context import Context
 from contracts.errors import Conflict
 from contracts.tables import ReadableState, Table
 
-AlertKind = Literal["refusals", "mismatch", "outcome_missing"]
+AlertKind = Literal["refusals", "mismatch", "outcome_missing", "equivocation"]
 
 ALERTS_PER_TRANSACTION_MAX: Final = 255
 """The number within a transaction is one byte."""
@@ -24,14 +24,15 @@ class AlertRow(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=T
 
     kind: AlertKind
     institution: bytes
-    """Whose conduct or finding it is about: the requester, or who reported a mismatch."""
+    """Whom it is about: the requester, who reported a mismatch, or whose replica it is."""
     member: bytes
     """The member concerned."""
     alias: bytes
     subject: bytes
-    """The record of a mismatch (16 bytes), or the ticket without an outcome (32 bytes)."""
+    """The record of a mismatch (16 bytes), the ticket without an outcome (32 bytes), or the slot of an
+    equivocation (27 bytes, `contracts.equivocations`)."""
     finding: str
-    """What a mismatch looked like."""
+    """What a mismatch looked like, or which replica equivocated."""
     time_ms: int
     acknowledged_by: bytes
     acknowledged_height: int

@@ -1,4 +1,4 @@
-"""The contract of supervision: mismatches that institutions report, alerts that regulators acknowledge.
+"""The contract of supervision: what institutions report, and alerts that regulators acknowledge.
 
 What the other contracts write here: `contracts.alerts`, `contracts.counters`, `contracts.outcomes`,
 `contracts.refusals`. None of it runs when a record is anchored.
@@ -17,6 +17,7 @@ from contracts.calls import monitoring as calls
 from contracts.context import Context
 from contracts.contract import Contract
 from contracts.counters import Statistics, compute_cells, count
+from contracts.equivocations import prove_equivocation
 from contracts.errors import Conflict, NotFound, NotPermitted
 from contracts.evidence import anchors
 from contracts.outcomes import list_overdue
@@ -61,6 +62,12 @@ def report_mismatch(context: Context, arguments: calls.ReportMismatch) -> None:
     )
     context.put(mismatches, key, MismatchRow(alert))
     count(context, alias.holder, "mismatches")
+
+
+@contract.method(calls.ReportEquivocation)
+def report_equivocation(context: Context, arguments: calls.ReportEquivocation) -> None:
+    """Evidence proves itself, so any institution may bring it."""
+    prove_equivocation(context, require_institution(context).institution, arguments)
 
 
 @contract.method(calls.AcknowledgeAlert)

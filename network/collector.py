@@ -16,6 +16,7 @@ from consensus.driver import Driver
 from ledger.snapshot_keeper import SnapshotKeeper
 from network.block_sync import BlockSync
 from network.bodies import BodyFetcher
+from network.equivocation_reports import EquivocationReports
 from network.links import Links
 from network.relay import TransactionRelay
 from network.snapshot_serving import SnapshotServer
@@ -43,6 +44,7 @@ class NodeCollector(Collector):
         bodies: BodyFetcher,
         snapshots: SnapshotKeeper,
         snapshot_server: SnapshotServer,
+        equivocation_reports: EquivocationReports,
     ) -> None:
         self._driver = driver
         self._links = links
@@ -51,6 +53,7 @@ class NodeCollector(Collector):
         self._bodies = bodies
         self._snapshots = snapshots
         self._snapshot_server = snapshot_server
+        self._equivocation_reports = equivocation_reports
 
     def collect(self) -> Iterator[Metric]:
         yield from self._collect_consensus()
@@ -59,6 +62,7 @@ class NodeCollector(Collector):
             ("relay", self._relay.counters),
             ("block_sync", self._block_sync.counters),
             ("snapshots", self._snapshots.counters),
+            ("equivocation_reports", self._equivocation_reports.counters),
         ):
             for field in fields(counters):
                 name = f"chartchain_{room}_{field.name}"

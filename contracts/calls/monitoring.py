@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from contracts.calls.fields import Code, Identifier
+from contracts.calls.fields import Code, Hash, Identifier, KeyBytes, SignatureBytes
 
 
 class ReportMismatch(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -17,6 +17,28 @@ class ReportMismatch(Struct, frozen=True, array_like=True, forbid_unknown_fields
     record: Identifier
     finding: Code
     """`ciphertext_altered`, `commitment_mismatch`, `missing`, …"""
+
+
+class SignedVote(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A replica's vote, field by field as replicas send it."""
+
+    epoch: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    height: Annotated[int, Meta(ge=1, le=2**63 - 1)]
+    view: Annotated[int, Meta(ge=0, le=2**32 - 1)]
+    phase: Annotated[int, Meta(ge=0, le=2)]
+    """0 for PRE-PREPARE, 1 for PREPARE, 2 for COMMIT."""
+    digest: Hash
+    replica: Annotated[int, Meta(ge=0, le=65_535)]
+    signature: SignatureBytes
+
+
+class ReportEquivocation(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """By any institution: a replica signed two votes for one slot that name different blocks."""
+
+    first: SignedVote
+    second: SignedVote
+    public_key: KeyBytes
+    """The key that the replica had at that height."""
 
 
 class AcknowledgeAlert(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
