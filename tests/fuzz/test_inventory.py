@@ -19,15 +19,11 @@ ELSEWHERE: Final = {
     "ledger.layout:decode_position": "own rows",
     "ledger.snapshot_export:_read_records": "spill files that one export writes and reads",
     "vault.sealed_table:SealedTable._open": "own rows; altered ones in tests/vault/test_sealed_table.py",
+    "gateway.accounts:Accounts.get_evidence": "own rows",
     "gateway.visibility:decode_fields": "events that the executor encoded",
     "gateway.reading:Reading._authorize": "results that the executor encoded",
     "gateway.serving:Serving._check": "arguments that a contract has decoded",
-    "cli.governance:_decode_adopted": "results that the executor encoded",
-    "cli.governance:register_node": "results that the executor encoded",
-    "cli.demo.sharing:_authorize_at": "results that the executor encoded",
     "network.certificates:_load_authority": "an authority's own key pair",
-    # What a model has already checked.
-    "cli.folders:read": "client.models.ReadRecord",
 }
 """What has no target of its own, and why it needs none."""
 
