@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.fuzz.target import Target
 from tests.fuzz.targets import TARGETS
 
-GROWTH_BYTES_MAX = 65_536
+GROWTH_BYTES_MAX = 131_072
 """Interpreter caches settle during the first hundreds of inputs; a leak would hold thousands of them."""
 
 
