@@ -132,6 +132,7 @@ MUTANTS = (
             Edit("consensus.restoration:restore", "if vote.view < views.asked:", "if False:"),
         ),
         caught_by=Hunt(SAID_TWICE, CRASHING, seeds=300),
+        is_slow=True,
     ),
     Mutant(
         name="votes_forgotten_at_restart",
