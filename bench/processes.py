@@ -41,6 +41,8 @@ class NodeProcess:
     gateway_url: str
     command_prefix: tuple[str, ...] = ()
     """Put before the daemon's command, such as `ip netns exec NAME`; it must become the daemon by exec."""
+    python: Path = Path(sys.executable)
+    """The interpreter that runs the daemon."""
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -64,7 +66,7 @@ class NodeProcess:
         self.stop()  # Lets go of what is left of a process that ended by itself.
         self.log_path.parent.mkdir(exist_ok=True)
         with self.log_path.open("ab") as log:
-            self.process = spawn_daemon(self.directory, log, self.command_prefix)
+            self.process = self._spawn(log)
 
     def kill(self) -> None:
         """SIGKILL: the process gets no chance to finish anything."""
@@ -88,6 +90,12 @@ class NodeProcess:
             code = "not started" if self.process is None else f"exit code {self.process.returncode}"
             raise ProcessFailed(f"{self.name} ended ({code}); its log says:\n{self.read_log_tail()}")
 
+    def _spawn(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        """The daemon as a child process that ends when we do."""
+        daemon = [str(self.python), "-m", "node", "--config", str(self.directory / "node.toml")]
+        command = [*self.command_prefix, *daemon, "--stop-with-stdin"]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)  # noqa: S603
+
     def _end(self, number: signal.Signals) -> None:
         process, self.process = self.process, None
         if process is None:
@@ -101,14 +109,6 @@ class NodeProcess:
             process.wait()
         if process.stdin is not None:
             process.stdin.close()
-
-
-def spawn_daemon(
-    directory: Path, log: IO[bytes], command_prefix: tuple[str, ...] = ()
-) -> subprocess.Popen[bytes]:
-    """The daemon of this node folder as a child process that ends when we do."""
-    command = [sys.executable, "-m", "node", "--config", str(directory / "node.toml"), "--stop-with-stdin"]
-    return subprocess.Popen([*command_prefix, *command], stdin=subprocess.PIPE, stdout=log, stderr=log)  # noqa: S603
 
 
 @dataclass(frozen=True, slots=True)
