@@ -46,6 +46,7 @@ from consensus.journal_records import (
 )
 from consensus.messages import (
     CommittedNotice,
+    Message,
     NewView,
     PrePrepare,
     ProposalRequest,
@@ -61,6 +62,7 @@ STARTING, SILENT, IN_VIEW, CHANGING = "starting", "silent", "in a view", "changi
 MODES: Final = (STARTING, SILENT, IN_VIEW, CHANGING)
 _MESSAGE_NAMES: Final[dict[object, str]] = {
     PrePrepare: "PRE-PREPARE",
+    Phase.PRE_PREPARE: "PRE_PREPARE vote",
     Phase.PREPARE: "PREPARE",
     Phase.COMMIT: "COMMIT",
     ViewChange: "VIEW-CHANGE",
@@ -71,13 +73,9 @@ _MESSAGE_NAMES: Final[dict[object, str]] = {
     ProposalResponse: "PROPOSAL-RESPONSE",
     CommittedNotice: "COMMITTED-NOTICE",
 }
-_REFUSED: Final = {
-    kind.__name__: f"refused: {_MESSAGE_NAMES.get(kind, 'vote')}"
-    for kind in (PrePrepare, Vote, ViewChange, NewView, Status, Recollection, ProposalResponse)
-} | {"CommittedNotice": "refused: COMMITTED-NOTICE"}
 _BRANCHES: Final = (
     *(f"{name} heard while {mode}" for name in _MESSAGE_NAMES.values() for mode in MODES),
-    *_REFUSED.values(),
+    *(f"refused: {name}" for name in _MESSAGE_NAMES.values()),
     "agreement: build asked for",
     "agreement: empty block allowed after idle time",
     "agreement: nothing to build",
@@ -162,8 +160,7 @@ class Watch:
     def add_step(self, event: Event, effects: Effects) -> None:
         """One step of the replica."""
         if isinstance(event, MessageReceived):
-            message = event.message
-            self._heard[message.phase if isinstance(message, Vote) else type(message), self._mode] += 1
+            self._heard[_get_kind(event.message), self._mode] += 1
         elif not isinstance(event, Tick):
             self._add_outcome(event)
         if effects is NOTHING:
@@ -176,8 +173,7 @@ class Watch:
             if name is not None:
                 others[name] += 1
         for action in effects.apply:
-            known = _ACTIONS[type(action)]
-            others[known if isinstance(known, str) else known(action)] += 1
+            others[_ACTIONS[type(action)](event, action)] += 1
 
     def _add_outcome(self, event: Event) -> None:
         match event:
@@ -245,12 +241,30 @@ class Watch:
         return "start: silent"
 
 
-def _name_always(name: str) -> Callable[[Watch, Event, Any], str]:
-    return lambda watch, event, record: name
+def _get_kind(message: Message) -> object:
+    """A key of _MESSAGE_NAMES."""
+    return message.phase if isinstance(message, Vote) else type(message)
 
 
 def _name_vote(watch: Watch, event: Event, record: VoteRecord) -> str:
     return _CASTS[record.vote.phase]
+
+
+def _name_build(event: Event, action: Build) -> str:
+    return f"agreement: {'empty block allowed after idle time' if action.may_be_empty else 'build asked for'}"
+
+
+def _name_validate(event: Event, action: Validate) -> str:
+    return f"agreement: proposal executed {'whatever its age' if action.freshness is None else 'as fresh'}"
+
+
+def _name_refusal(event: Event, action: ReportRefusal) -> str:
+    assert isinstance(event, MessageReceived)
+    return f"refused: {_MESSAGE_NAMES[_get_kind(event.message)]}"
+
+
+def _name_always(name: str) -> Callable[..., str]:
+    return lambda *_: name
 
 
 _CASTS: Final = {phase: f"agreement: {phase.name} cast" for phase in Phase}
@@ -271,21 +285,15 @@ _SENDS: Final[dict[type, str]] = {
     ProposalRequest: "repair: proposal asked for",
     ProposalResponse: "repair: proposal served",
 }
-_ACTIONS: Final[dict[type, str | Callable[[Any], str]]] = {
-    Build: lambda action: (
-        "agreement: empty block allowed after idle time"
-        if action.may_be_empty
-        else "agreement: build asked for"
-    ),
-    Validate: lambda action: (
-        f"agreement: proposal executed {'whatever its age' if action.freshness is None else 'as fresh'}"
-    ),
-    CommitBlock: "agreement: committed",
-    Discard: "agreement: execution thrown away",
-    RequestSync: "repair: blocks asked for",
-    ForwardOldest: "patience: oldest forwarded at half time",
-    TruncateJournal: "journal: truncated",
-    ReportEvidence: "evidence: equivocation reported",
-    ReportRefusal: lambda action: _REFUSED[action.reason.split(":")[0]],
-    Halt: "halt",
+_ACTIONS: Final[dict[type, Callable[[Event, Any], str]]] = {
+    Build: _name_build,
+    Validate: _name_validate,
+    CommitBlock: _name_always("agreement: committed"),
+    Discard: _name_always("agreement: execution thrown away"),
+    RequestSync: _name_always("repair: blocks asked for"),
+    ForwardOldest: _name_always("patience: oldest forwarded at half time"),
+    TruncateJournal: _name_always("journal: truncated"),
+    ReportEvidence: _name_always("evidence: equivocation reported"),
+    ReportRefusal: _name_refusal,
+    Halt: _name_always("halt"),
 }
