@@ -10,7 +10,8 @@ It runs the honest code, so that it takes part and is believed, and bends what l
     replay           old messages again: its own, and others' VIEW-CHANGEs and NEW-VIEWs
     view_storm       VIEW-CHANGEs to views that nobody else wants, near and out of reach
     wild_views       votes in stale and far-future views, and for heights gone by and far ahead
-    forge            VIEW-CHANGEs and NEW-VIEWs with stolen, missing or altered proof, or in others' names
+    forge            certificates, VIEW-CHANGEs, NEW-VIEWs with stolen, missing or altered proof, or in
+                     others' names, that speak of a rival block as valid as the proposed one
     lie              STATUS and RECOLLECTION that are wrong; certificates that only it signed
     lying_sync       altered, shifted, truncated blocks and bodies to who asks for them
     delay            proposals and NEW-VIEWs late
@@ -35,12 +36,15 @@ from consensus.messages import (
     Message,
     NewView,
     PrePrepare,
+    ProposalRequest,
+    ProposalResponse,
     Recollection,
     Status,
     ViewChange,
     Vote,
     encode_message,
 )
+from consensus.ports import Proposal
 from consensus.replica_set import VIEW_MAX, ReplicaId
 from crypto import tags
 from crypto.encoding import EncodingError
@@ -63,6 +67,7 @@ from simulation.node_parts import NodeParts
 
 REMEMBERED_MAX = 100
 """Messages of each kind that it keeps for later use."""
+RIVALS = 3
 EXTRA_CHANCE = 0.1
 """How often a message that leaves takes one of a habit's own along."""
 OVERHEARING = frozenset({"two_views", "forge", "replay"})
@@ -104,6 +109,10 @@ class ByzantineNode(Node):
         self._said: deque[Message] = deque(maxlen=REMEMBERED_MAX)
         self._stolen: deque[Vote] = deque(maxlen=REMEMBERED_MAX)
         self._new_views: deque[NewView] = deque(maxlen=REMEMBERED_MAX)
+        self._rivals: dict[bytes, Proposal] = {}
+        """Blocks that nobody proposed, as valid as those that were: what forged proofs speak of."""
+        self._rival: tuple[int, bytes] = (0, b"")
+        """Height and digest of the last of them."""
         self._view_changes: dict[tuple[int, int], ViewChange] = {}
 
     # What leaves the node
@@ -111,6 +120,8 @@ class ByzantineNode(Node):
     def send(self, item: Send) -> None:
         """Instead of what the honest code wants sent: whatever its habits make of it."""
         self._said.append(item.message)
+        if isinstance(item.message, PrePrepare) and "forge" in self._habits:
+            self._make_rival(item.message)
         for receiver in self.peers if item.to is None else (item.to,):
             for message in self._bend(item.message, receiver):
                 self._deliver(receiver, message)
@@ -129,7 +140,7 @@ class ByzantineNode(Node):
             self.counts["byzantine_withhold"] += 1
             return
         if isinstance(frame, ConsensusFrame) and not OVERHEARING.isdisjoint(self._habits):
-            self._overhear(frame)
+            self._overhear(sender, frame)
         super().on_frame(sender, frame)
 
     def _deliver(self, receiver: ReplicaId, message: Message) -> None:
@@ -159,7 +170,7 @@ class ByzantineNode(Node):
 
     # What others said, for later
 
-    def _overhear(self, frame: ConsensusFrame) -> None:
+    def _overhear(self, sender: ReplicaId, frame: ConsensusFrame) -> None:
         try:
             message = decode_shared(frame.data)
         except EncodingError:
@@ -169,10 +180,37 @@ class ByzantineNode(Node):
                 self._view_changes[message.view, message.replica] = message
             case NewView():
                 self._new_views.append(message)
+            case ProposalRequest():
+                self._serve_rival(sender, message)
             case Vote():
                 self._stolen.append(message)
+            case PrePrepare():
+                self._make_rival(message)
             case _:
                 pass
+
+    def _make_rival(self, message: PrePrepare) -> None:
+        """A block just like the proposed one, only later; it is kept to be served.
+
+        Of a few such the one whose digest is the highest: in a view change it wins where views are equal.
+        """
+        if len(self._rivals) > REMEMBERED_MAX:
+            self._rivals.clear()
+        header, made = message.header, {}
+        try:
+            for _ in range(RIVALS):
+                header = self._kit.delay_header(header)
+                made[compute_digest(tags.HEADER, header)] = Proposal(header, message.transaction_hashes)
+        except ValueError:
+            return  # The proposal is another liar's.
+        digest = max(made)
+        self._rivals[digest] = made[digest]
+        self._rival = (message.height, digest)
+
+    def _serve_rival(self, sender: ReplicaId, request: ProposalRequest) -> None:
+        rival = self._rivals.get(request.digest)
+        if rival is not None:
+            self._deliver(sender, ProposalResponse(rival.header, rival.transaction_hashes))
 
     # Another message instead
 
@@ -183,7 +221,7 @@ class ByzantineNode(Node):
                 return self._bend_proposal(message, receiver)
             case Vote() if message.replica == self.replica_id:
                 return self._bend_vote(message, receiver)
-            case ViewChange() if message.replica == self.replica_id and "two_views" in self._habits:
+            case ViewChange() if message.replica == self.replica_id:
                 return (self._bend_view_change(message, receiver),)
             case NewView() if message.replica == self.replica_id:
                 return (self._bend_new_view(message, receiver),)
@@ -226,8 +264,12 @@ class ByzantineNode(Node):
         return self._forger.sign(replace_fields(message, height=height, view=view))
 
     def _bend_view_change(self, message: ViewChange, receiver: ReplicaId) -> ViewChange:
-        """To some: nothing is prepared here, or nothing was ever committed."""
-        if receiver in self._plot.first_half:
+        """To some: nothing is prepared here, or nothing was ever committed; or another block is prepared."""
+        height = 1 if message.base is None else message.base.height + 1
+        if "forge" in self._habits and self._rival[0] == height and self._draw.random() < 0.8:
+            self.counts["byzantine_forged_view_change"] += 1
+            return self._forger.forge_view_change(message.view, message.base, self._rival[1], self._stolen)
+        if receiver in self._plot.first_half or "two_views" not in self._habits:
             return message
         self.counts["byzantine_two_view_changes"] += 1
         base = self._draw.choice((message.base, None))
@@ -239,7 +281,7 @@ class ByzantineNode(Node):
         """To some: the same view from another quorum, or a forged one, which may force another choice."""
         if receiver in self._plot.first_half:
             return message
-        if "forge" in self._habits:
+        if "forge" in self._habits and len(message.view_changes) > 1:
             self.counts["byzantine_spoilt_new_view"] += 1
             return self._forger.spoil_new_view(message)
         if "two_views" not in self._habits:
@@ -299,17 +341,27 @@ class ByzantineNode(Node):
 
     def _forge(self) -> None:
         self.counts["byzantine_forge"] += 1
-        base = self.disk.blocks[-1].certificate
-        height = 1 + self.disk.blocks[-1].height
+        head, status = self.disk.blocks[-1], self.replica.status
+        height, digest = self._rival if self._rival[0] == head.height + 1 else (head.height + 1, head.digest)
         asked = max((view for view, _ in self._view_changes), default=0)
-        view = self._forger.find_own_view(height, max(asked, self.replica.status.view) - 1)
-        stolen = [vote for vote in self._stolen if vote.height == height]
+        view = self._forger.find_own_view(height, max(asked, status.view) - 1)
         known = tuple(self._view_changes.values())
+        forged = self._forger.forge_view_change(view, head.certificate, digest, self._stolen)
         message: Message
-        if self._draw.random() < 0.5:
-            message = self._forger.forge_view_change(view, base, stolen, known)
-        else:
-            message = self._forger.forge_new_view(view, base, stolen, known)
+        match self._draw.choice(("certificate", "view_change", "other", "new_view", "vote")):
+            case "certificate":
+                message = CommittedNotice(
+                    self._forger.forge_certificate(height, status.view, digest, self._stolen)
+                )
+            case "view_change":
+                message = forged
+            case "other":
+                message = self._forger.forge_other(view, head.certificate, known)
+            case "new_view":
+                message = self._forger.forge_new_view(view, head.certificate, forged, known)
+            case _:
+                phase = self._draw.choice((Phase.PREPARE, Phase.COMMIT))
+                message = self._forger.forge_vote(self._forger.sign_vote(height, status.view, phase, digest))
         for receiver in self.peers:
             self._deliver(receiver, message)
 
@@ -322,5 +374,7 @@ class ByzantineNode(Node):
 
     def _claim_block(self) -> None:
         """A certificate that only its maker signed."""
-        certificate = self._forger.invent_certificate(self.disk.blocks[-1].height + 1, 0)
+        head = self.disk.blocks[-1]
+        digest = compute_digest(b"a block of my own", head.digest)
+        certificate = self._forger.forge_certificate(head.height + 1, self.replica.status.view, digest, ())
         self._deliver(self._draw.choice(self.peers), CommittedNotice(certificate))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
@@ -28,6 +28,10 @@ from crypto.hashing import compute_digest
 from simulation.keys import Signer
 
 Signed = TypeVar("Signed", ViewChange, NewView, Status, Recollection)
+
+QUORUMS: Final = ("names", "repeated", "few")
+"""What stands in the place of a quorum: everybody's name under my signature, my vote again and again, or mine
+with true votes of others that are too few."""
 
 _TAGS = {
     ViewChange: tags.VIEW_CHANGE,
@@ -76,49 +80,73 @@ class Forger:
         """Another header in the place of the proposal's."""
         digest = compute_digest(tags.HEADER, header)
         vote = self.sign_vote(message.height, message.view, Phase.PRE_PREPARE, digest)
-        return replace(message, header=header, signature=vote.signature)
+        return replace(message, header=header, primary=self._replica, signature=vote.signature)
 
     def sign_view_change(
         self, view: int, base: Certificate | None, prepared: PreparedCertificate | None
     ) -> ViewChange:
         return self.sign(ViewChange(self._epoch, view, base, prepared, self._replica, _NO_SIGNATURE))
 
+    # In others' names
+
+    def forge_vote(self, vote: Vote) -> Vote:
+        """The vote as if another had cast it, under my signature."""
+        return replace(vote, replica=self._random.choice(self._members))
+
     # Proofs of what never was
 
-    def invent_certificate(self, height: int, view: int) -> Certificate:
-        """A commit certificate that only I signed, in everybody's name."""
-        digest = compute_digest(b"a block of my own", height.to_bytes(8, "big"))
-        vote = self.sign_vote(height, view, Phase.COMMIT, digest)
-        signatures = tuple(VoteSignature(member, vote.signature) for member in self._members)
+    def forge_certificate(self, height: int, view: int, digest: bytes, stolen: Sequence[Vote]) -> Certificate:
+        """A commit certificate without a quorum, unless so many have been overheard that it is a true one."""
+        signatures = self._forge_quorum(self.sign_vote(height, view, Phase.COMMIT, digest), stolen)
         return Certificate(self._epoch, height, view, digest, signatures)
 
-    def invent_prepared(self, height: int, view: int, stolen: Sequence[Vote]) -> PreparedCertificate:
-        """A prepared certificate with my signature, and the stolen ones, in the place of a quorum's."""
+    def forge_prepared(
+        self, height: int, below: int, digest: bytes, stolen: Sequence[Vote]
+    ) -> PreparedCertificate:
+        """A prepared certificate without a quorum, of the view below `below` or the last that I led."""
+        view = max(0, below - 1)
+        if self._random.random() < 0.5:
+            view = self._find_led_view(height, below)
         primary = self._replica_set.compute_primary(height, view, self._blocks_per_primary)
-        digest = stolen[-1].digest if stolen else compute_digest(b"a block of my own", bytes(8))
-        own = self.sign_vote(height, view, Phase.PREPARE, digest).signature
-        by_others = {vote.replica: vote.signature for vote in stolen}
-        signatures = tuple(VoteSignature(member, by_others.get(member, own)) for member in self._members)
+        phase = Phase.PRE_PREPARE if primary == self._replica else Phase.PREPARE
+        signatures = self._forge_quorum(self.sign_vote(height, view, phase, digest), stolen)
         return PreparedCertificate(self._epoch, height, view, digest, primary, signatures)
+
+    def _forge_quorum(self, own: Vote, stolen: Sequence[Vote]) -> tuple[VoteSignature, ...]:
+        mine = VoteSignature(self._replica, own.signature)
+        match self._random.choice(QUORUMS):
+            case "names":
+                return tuple(VoteSignature(member, own.signature) for member in self._members)
+            case "repeated":
+                return (mine,) * len(self._members)
+            case _:
+                slot = (own.height, own.view, own.digest)
+                phase = Phase.COMMIT if own.phase is Phase.COMMIT else Phase.PREPARE
+                fitting = {
+                    vote.replica: VoteSignature(vote.replica, vote.signature)
+                    for vote in stolen
+                    if (vote.height, vote.view, vote.digest) == slot and vote.phase is phase
+                }
+                return tuple({**fitting, self._replica: mine}.values())
 
     # View changes
 
     def forge_view_change(
-        self, view: int, base: Certificate | None, stolen: Sequence[Vote], known: Sequence[ViewChange]
+        self, view: int, base: Certificate | None, digest: bytes, stolen: Sequence[Vote]
     ) -> ViewChange:
-        """A VIEW-CHANGE that proves nothing, or is another's."""
+        """A VIEW-CHANGE of mine whose proofs prove nothing; `digest` is of a block after the base."""
         height = 1 if base is None else base.height + 1
-        below = max(0, view - 1)
-        match self._random.choice(("prepared", "base", "impostor", "altered")):
-            case "prepared":
-                return self.sign_view_change(view, base, self.invent_prepared(height, below, stolen))
-            case "base":
-                return self.sign_view_change(view, self.invent_certificate(height, below), None)
-            case "altered" if known:
-                return self.alter(self._random.choice(known), view)
-            case _:
-                peer = self._random.choice(self._members)
-                return self.sign(ViewChange(self._epoch, view, base, None, peer, _NO_SIGNATURE))
+        if self._random.random() < 0.8:
+            return self.sign_view_change(view, base, self.forge_prepared(height, view, digest, stolen))
+        forged = self.forge_certificate(height, max(0, view - 1), digest, stolen)
+        return self.sign_view_change(view, forged, None)
+
+    def forge_other(self, view: int, base: Certificate | None, known: Sequence[ViewChange]) -> ViewChange:
+        """A VIEW-CHANGE that another never sent, or sent otherwise."""
+        if known and self._random.random() < 0.5:
+            return self.alter(self._random.choice(known), view)
+        peer = self._random.choice(self._members)
+        return self.sign(ViewChange(self._epoch, view, base, None, peer, _NO_SIGNATURE))
 
     def alter(self, view_change: ViewChange, view: int) -> ViewChange:
         """Another's VIEW-CHANGE, for another view or without what is prepared; its signature is left."""
@@ -127,9 +155,9 @@ class Forger:
         return replace(view_change, prepared=None)
 
     def forge_new_view(
-        self, view: int, base: Certificate | None, stolen: Sequence[Vote], known: Sequence[ViewChange]
+        self, view: int, base: Certificate | None, forged: ViewChange, known: Sequence[ViewChange]
     ) -> NewView:
-        """A NEW-VIEW out of forged VIEW-CHANGEs, too few of them, or one of them again and again."""
+        """A NEW-VIEW from too few VIEW-CHANGEs, one of them again and again, or forged ones."""
         quorum = self._replica_set.quorum.size
         own = self.sign_view_change(view, base, None)
         match self._random.choice(("few", "repeated", "forged")):
@@ -138,12 +166,15 @@ class Forger:
             case "repeated":
                 view_changes = [own] * quorum
             case _:
-                view_changes = [self.forge_view_change(view, base, stolen, known) for _ in range(quorum)]
+                others = [self.forge_other(view, base, known) for _ in range(quorum - 1)]
+                view_changes = [forged, *others]
         return self.sign(NewView(self._epoch, view, tuple(view_changes), self._replica, _NO_SIGNATURE))
 
     def spoil_new_view(self, message: NewView) -> NewView:
         """My own NEW-VIEW with one of the others' VIEW-CHANGEs altered, or left out."""
         others = [item for item in message.view_changes if item.replica != self._replica]
+        if not others:
+            return message
         victim = self._random.choice(others)
         changed = () if self._random.random() < 0.3 else (self.alter(victim, message.view + 1),)
         kept = [item for item in message.view_changes if item is not victim]
@@ -152,7 +183,14 @@ class Forger:
 
     def find_own_view(self, height: int, above: int) -> int:
         """The next view above `above` whose primary at `height` I am."""
-        for view in range(above + 1, above + len(self._members) + 1):
-            if self._replica_set.compute_primary(height, view, self._blocks_per_primary) == self._replica:
-                return view
-        return above + 1
+        return next(
+            (view for view in range(above + 1, above + len(self._members) + 1) if self._is_led(height, view)),
+            above + 1,
+        )
+
+    def _find_led_view(self, height: int, below: int) -> int:
+        views = range(below - 1, max(-1, below - 1 - len(self._members)), -1)
+        return next((view for view in views if self._is_led(height, view)), max(0, below - 1))
+
+    def _is_led(self, height: int, view: int) -> bool:
+        return self._replica_set.compute_primary(height, view, self._blocks_per_primary) == self._replica

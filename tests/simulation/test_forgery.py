@@ -68,13 +68,36 @@ def test_what_it_signs_in_its_own_name_is_accepted(parties: Any) -> None:
 
 def test_no_forged_view_change_is_accepted_V4(parties: Any) -> None:
     liar = parties.forgers[LIAR]
-    known = [parties.forgers[replica].sign_view_change(3, parties.base, None) for replica in (0, 1)]
     for _ in range(200):
-        forged = liar.forge_view_change(2, parties.base, steal(parties), known)
-        if forged.replica == LIAR and forged.prepared is None and forged.base == parties.base:
-            continue  # It happened to name itself, and says nothing false.
+        forged = liar.forge_view_change(2, parties.base, bytes(32), steal(parties))
         with pytest.raises(InvalidMessage):
             parties.credentials.verify_view_change(forged)
+
+
+def test_no_view_change_of_another_is_accepted_unless_it_signed_it_V1(parties: Any) -> None:
+    liar = parties.forgers[LIAR]
+    known = [parties.forgers[replica].sign_view_change(3, parties.base, None) for replica in (0, 1)]
+    for _ in range(200):
+        forged = liar.forge_other(2, parties.base, known)
+        if forged.replica != LIAR:  # It may happen to name itself.
+            with pytest.raises(InvalidMessage):
+                parties.credentials.verify_view_change(forged)
+
+
+def test_no_forged_certificate_is_accepted_V4(parties: Any) -> None:
+    liar = parties.forgers[LIAR]
+    stolen = [parties.forgers[0].sign_vote(2, 0, Phase.COMMIT, bytes(32))]
+    for _ in range(200):
+        with pytest.raises(InvalidMessage):
+            parties.credentials.verify_certificate(liar.forge_certificate(2, 0, bytes(32), stolen))
+
+
+def test_enough_overheard_votes_make_a_true_certificate(parties: Any) -> None:
+    liar = parties.forgers[LIAR]
+    stolen = [parties.forgers[item].sign_vote(2, 0, Phase.COMMIT, bytes(32)) for item in (0, 1)]
+    made = [liar.forge_certificate(2, 0, bytes(32), stolen) for _ in range(50)]
+    true = next(item for item in made if {vote.replica for vote in item.signatures} == {0, 1, LIAR})
+    parties.credentials.verify_certificate(true)
 
 
 def test_no_forged_new_view_is_accepted_V5(parties: Any) -> None:
@@ -82,7 +105,8 @@ def test_no_forged_new_view_is_accepted_V5(parties: Any) -> None:
     view = liar.find_own_view(2, 1)
     known = [parties.forgers[replica].sign_view_change(view, parties.base, None) for replica in (0, 1)]
     for _ in range(200):
-        forged = liar.forge_new_view(view, parties.base, steal(parties), known)
+        own = liar.forge_view_change(view, parties.base, bytes(32), steal(parties))
+        forged = liar.forge_new_view(view, parties.base, own, known)
         with pytest.raises(InvalidMessage):
             parties.credentials.verify_new_view(forged, {})
 

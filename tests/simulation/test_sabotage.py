@@ -8,10 +8,11 @@ from typing import Any, Final
 
 import pytest
 
+import consensus.certificates
 import consensus.credentials
 import consensus.replica
 import consensus.views
-from consensus.certificates import Certificate, Phase
+from consensus.certificates import Certificate, Phase, PreparedCertificate
 from consensus.credentials import Credentials
 from consensus.effects import Effects, Halt, ReportEvidence, ReportRefusal, Send, TruncateJournal
 from consensus.events import Event, MessageReceived, Tick
@@ -31,6 +32,7 @@ from consensus.startup import Startup
 from consensus.view_changes import Choice, compute_choice
 from consensus.views import Views
 from consensus.vote_guard import VoteGuard
+from simulation.cast import FaultyReplica, Part
 from simulation.checkers import INVARIANTS
 from simulation.disk import Disk
 from simulation.light_ledger import LightHeader, LightLedger
@@ -320,6 +322,41 @@ def test_broken_parent_chain_is_caught(find_violation: Hunt) -> None:
     violation = find_violation(create_ledger=_make(_Orphaning), settings=FOUR, seeds=3)
     assert violation is not None
     assert violation.invariant == "parent_chain"
+
+
+def _liar(*habits: str) -> tuple[FaultyReplica, ...]:
+    return (FaultyReplica(part=Part.BYZANTINE, habits=habits),)
+
+
+@pytest.mark.slow
+def test_prepared_certificate_that_nobody_verifies_is_caught_V4(
+    find_violation: Hunt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One replica alone knows a block as final; a liar among the others claims that a rival is prepared."""
+    monkeypatch.setattr(PreparedCertificate, "verify", lambda self, *_: None)
+    settings = replace(FOUR, fault_kinds=("intercept",), parts=_liar("forge", "equivocate"))
+    violation = find_violation(settings=settings, seeds=150)
+    assert violation is not None
+    assert violation.invariant in ("agreement", "no_halt")
+
+
+@pytest.mark.parametrize("habit", ["forge", "lie"])
+def test_signers_that_nobody_counts_are_caught_V2(
+    find_violation: Hunt, monkeypatch: pytest.MonkeyPatch, habit: str
+) -> None:
+    monkeypatch.setattr(consensus.certificates, "_check_signers", lambda *_: None)
+    violation = find_violation(settings=replace(FOUR, parts=_liar(habit), healing_ms_max=5_000), seeds=5)
+    assert violation is not None
+
+
+def test_synced_block_whose_certificate_nobody_verifies_is_caught(
+    find_violation: Hunt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Certificate, "verify", lambda self, *_: None)
+    settings = replace(FOUR, parts=_liar("lying_sync"), healing_ms_max=5_000)
+    violation = find_violation(settings=settings, seeds=30)
+    assert violation is not None
+    assert violation.invariant == "certificate"
 
 
 class _KeepsVoting(Views):
