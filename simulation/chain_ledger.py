@@ -18,10 +18,12 @@ from consensus.certificates import Certificate
 from consensus.ports import Freshness, Proposal
 from consensus.replica_set import Member, ReplicaId, ReplicaSet
 from contracts.calls.folders import RegisterAlias
+from contracts.calls.governance import Propose
 from crypto.encoding import EncodingError, encode
 from crypto.signatures import SigningKey
 from ledger.block import compute_header_digest, compute_transactions_digest, decode_header
 from ledger.chain import Chain
+from ledger.epochs import CurrentEpoch
 from ledger.errors import BlockRefused
 from ledger.genesis import Genesis, Institution, Parameters
 from ledger.transaction import (
@@ -54,6 +56,8 @@ class ChainKit:
         self._directory = Path(tempfile.mkdtemp(prefix="chartchain-simulation-"))
         self._key = SigningKey(sha256(f"simulated institution {seed}".encode()).digest())
         self._institution = bytes(16)
+        self.rotates_keys = False  # Nor are nodes registered: both need signatures that the contracts verify.
+        self._sets: dict[bytes, ReplicaSet] = {}
         self.losses = ("journal", "all", "flip_journal")  # A LevelDB folder is not copied here.
         self.clock_jumps_ms = (300, 1_500, 20_000)
         self._genesis = Genesis(
@@ -108,12 +112,35 @@ class ChainKit:
         """Every fifth registers an alias that is taken: a receipt that failed, on all nodes alike."""
         alias = sha256(f"alias {number - (number % 5 == 4)}".encode()).digest()[:16]
         arguments = RegisterAlias(alias=alias, custodian=self._institution, patient_key=b"", credential=b"")
+        return self._sign(Call("folders", "register_alias", encode(arguments)), number.to_bytes(16, "big"))
+
+    def create_change(self, present: ReplicaSet, following: ReplicaSet, height: int) -> SimulatedTransaction:
+        """The institution is alone, so its proposal is adopted at once."""
+        before = {member.replica for member in present.members}
+        after = {member.replica for member in following.members}
+        members = tuple(Member(m.replica, m.public_key, self._institution) for m in following.members)
+        made = ReplicaSet(following.epoch, members)
+        self._sets[made.compute_digest()] = made
+        nonce = sha256(f"change {following.epoch} at {height}".encode()).digest()[:16]
+        arguments = Propose(nonce, tuple(sorted(after - before)), tuple(sorted(before - after)), (), height)
+        return self._sign(Call("governance", "propose", encode(arguments)), nonce)
+
+    def find_change(self, block: StoredBlock, epoch: int) -> ReplicaSet | None:
+        header = decode_header(block.header)
+        if header.next_replica_set_digest == header.replica_set_digest:
+            return None
+        found = self._sets.get(header.next_replica_set_digest)
+        if found is None or found.epoch != epoch:
+            raise ValueError(f"height {block.height} hands over to a set that nobody proposed")
+        return found
+
+    def _sign(self, call: Call, nonce: bytes) -> SimulatedTransaction:
         transaction = sign_transaction(
             self._key,
             chain_id=self.chain_id,
-            calls=[Call("folders", "register_alias", encode(arguments))],
+            calls=[call],
             expires_ms=GENESIS_TIME_MS + 400_000,
-            nonce=number.to_bytes(16, "big"),
+            nonce=nonce,
         )
         return SimulatedTransaction(transaction.signed_hash, encode_transaction(transaction))
 
@@ -140,6 +167,10 @@ class ChainLedger:
     @property
     def time_ms(self) -> int:
         return self._chain.head.header.time_ms
+
+    @property
+    def epoch(self) -> CurrentEpoch:
+        return self._chain.epoch
 
     @property
     def oldest(self) -> bytes | None:

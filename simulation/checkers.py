@@ -8,7 +8,7 @@ gets these wrong is found out rather than imitated.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from consensus.certificates import Phase, Verify, compute_vote_bytes
@@ -59,7 +59,9 @@ class ChainChecker:
         chain_id: bytes,
         replica_set: ReplicaSet,
         verify: Verify,
+        find_change: Callable[[StoredBlock, int], ReplicaSet | None] = lambda block, epoch: None,
     ) -> None:
+        """`find_change` is the set of that epoch when it takes over above the block, by what clients sent."""
         self.blocks: list[StoredBlock] = [genesis]
         """By height, as the first replica committed them."""
         self.submitted: dict[bytes, bytes] = {}
@@ -67,8 +69,11 @@ class ChainChecker:
         self._roots = [genesis_root]
         self._heights: dict[bytes, int] = {}
         self._chain_id = chain_id
-        self._keys = {member.replica: member.public_key for member in replica_set.members}
-        self._epoch = replica_set.epoch
+        self._sets = [replica_set]
+        """By epoch."""
+        self._epochs = [replica_set.epoch, replica_set.epoch]
+        """By height, up to the one after the last block."""
+        self._find_change = find_change
         self._verify = verify
         self._durable: dict[ReplicaId, int] = {}
 
@@ -116,6 +121,23 @@ class ChainChecker:
     def is_final(self, signed_hash: bytes) -> bool:
         return signed_hash in self._heights
 
+    @property
+    def present_set(self) -> ReplicaSet:
+        """Of the height after the last block."""
+        return self._sets[-1]
+
+    def get_set(self, height: int) -> ReplicaSet:
+        """Who certifies `height`, which may be the one after the last block."""
+        return self._sets[self._epochs[height]]
+
+    def get_epoch_set(self, epoch: int) -> ReplicaSet:
+        return self._sets[epoch]
+
+    def _get_keys(self, epoch: int) -> dict[int, bytes]:
+        if not 0 <= epoch < len(self._sets):
+            raise ValueError(f"epoch {epoch} has not begun")
+        return {member.replica: member.public_key for member in self._sets[epoch].members}
+
     def find_height(self, hashes: Sequence[bytes]) -> int | None:
         """The height by which all of these are final; None while one is in no block."""
         if len(self._heights) < len(hashes):
@@ -131,6 +153,14 @@ class ChainChecker:
                 )
             self._heights[item] = block.height
         self.blocks.append(block)
+        epoch = self._epochs[block.height]
+        try:
+            following = self._find_change(block, epoch + 1)
+        except ValueError as error:
+            raise InvariantBroken("validity", f"{who}: {error}") from error
+        if following is not None:
+            self._sets.append(following)
+        self._epochs.append(epoch if following is None else epoch + 1)
         self._roots.append(state_root)
 
     def _check_parent(self, replica: ReplicaId, who: str, block: StoredBlock) -> None:
@@ -150,23 +180,26 @@ class ChainChecker:
 
     def _check_certificate(self, who: str, block: StoredBlock) -> None:
         certificate = block.certificate
+        # A block is certified by the set of its own height (rule E4); one too high fails as to its parent.
+        epoch = self._epochs[min(block.height, len(self._epochs) - 1)]
         if certificate is None or (certificate.epoch, certificate.height, certificate.digest) != (
-            self._epoch,
+            epoch,
             block.height,
             block.digest,
         ):
-            raise InvariantBroken("certificate", f"{who}: it is for another block")
+            raise InvariantBroken("certificate", f"{who}: it is for another block, or of another epoch")
         message = compute_vote_bytes(
-            self._chain_id, self._epoch, block.height, certificate.view, Phase.COMMIT, block.digest
+            self._chain_id, epoch, block.height, certificate.view, Phase.COMMIT, block.digest
         )
+        keys = self._get_keys(epoch)
         signers = set()
         for vote in certificate.signatures:
             try:
-                self._verify(self._keys[vote.replica], tags.VOTE, message, vote.signature)
+                self._verify(keys[vote.replica], tags.VOTE, message, vote.signature)
             except (ValueError, KeyError) as error:
                 raise InvariantBroken("certificate", f"{who}: signer {vote.replica}: {error!r}") from error
             signers.add(vote.replica)
-        count = len(self._keys)
+        count = len(keys)
         # Any two quorums must share more replicas than may be faulty, one of them honest then.
         if 2 * len(signers) - count <= (count - 1) // 3:
             raise InvariantBroken("certificate", f"{who}: {len(signers)} of {count} signed: no quorum")
@@ -181,6 +214,6 @@ class ChainChecker:
                 self._chain_id, vote.epoch, vote.height, vote.view, vote.phase, vote.digest
             )
             try:
-                self._verify(self._keys[vote.replica], tags.VOTE, message, vote.signature)
+                self._verify(self._get_keys(vote.epoch)[vote.replica], tags.VOTE, message, vote.signature)
             except (ValueError, KeyError) as error:
                 raise InvariantBroken("evidence", f"replica {reporter}: {vote}: {error!r}") from error

@@ -43,10 +43,13 @@ class Clients:
     def submit(self, count: int, within_us: int) -> None:
         """New transactions, spread over a time."""
         for _ in range(count):
-            transaction = self._create_transaction(len(self.hashes))
-            self.hashes.append(transaction.signed_hash)
-            self._on_submitted(transaction)
-            self._schedule.after(self._random.randrange(within_us), partial(self._send, transaction))
+            self.submit_transaction(self._create_transaction(len(self.hashes)), within_us)
+
+    def submit_transaction(self, transaction: SimulatedTransaction, within_us: int) -> None:
+        """One transaction, some time from now."""
+        self.hashes.append(transaction.signed_hash)
+        self._on_submitted(transaction)
+        self._schedule.after(self._random.randrange(within_us), partial(self._send, transaction))
 
     def _send(self, transaction: SimulatedTransaction) -> None:
         node = self._random.choice(self._nodes)

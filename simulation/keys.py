@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from hashlib import sha256, sha512
 
@@ -26,6 +26,33 @@ def create_key(seed: int, replica: int, kind: Signatures) -> tuple[bytes, Signer
         return sha512(secret + tag + message).digest()
 
     return secret, sign
+
+
+class Keychain:
+    """All keys of all replicas of a run; a replica has one until it is given another."""
+
+    def __init__(self, seed: int, replicas: Iterable[ReplicaId], kind: Signatures) -> None:
+        self._seed = seed
+        self._kind = kind
+        self._used: dict[ReplicaId, bytes] = {}
+        self._keys: dict[ReplicaId, dict[bytes, Signer]] = {replica: {} for replica in replicas}
+        for replica in self._keys:
+            self.create_next(replica)
+
+    def create_next(self, replica: ReplicaId) -> bytes:
+        """One more key for this replica."""
+        number = replica + 65_536 * len(self._keys[replica])
+        public_key, signer = create_key(self._seed, number, self._kind)
+        self._keys[replica][public_key] = signer
+        return public_key
+
+    def choose(self, replica: ReplicaId, named: bytes | None) -> tuple[bytes, Signer]:
+        """The key that the replica set names, if it names one; else the one that was used last."""
+        keys = self._keys[replica]
+        if named in keys:
+            self._used[replica] = named
+        chosen = self._used.setdefault(replica, next(iter(keys)))
+        return chosen, keys[chosen]
 
 
 def get_verifier(kind: Signatures) -> Verify:

@@ -9,10 +9,12 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
+from consensus.replica_set import ReplicaSet
 from crypto.encoding import encode
 from crypto.hashing import compute_digest
 from simulation.cast import LOSSES
 from simulation.disk import Disk, StoredBlock
+from simulation.light_epochs import encode_change, find_change
 from simulation.light_ledger import LightLedger, SimulatedLedger, create_genesis_block, decode_light_header
 from simulation.settings import SimulationSettings
 
@@ -58,6 +60,16 @@ class LedgerKit(Protocol):
 
     def create_transaction(self, number: int) -> SimulatedTransaction: ...
 
+    @property
+    def rotates_keys(self) -> bool:
+        """Whether a change of the set may give a replica another key, or add one that is no founder."""
+
+    def create_change(self, present: ReplicaSet, following: ReplicaSet, height: int) -> SimulatedTransaction:
+        """What makes `following` the next set, above `height` or above the block that holds it."""
+
+    def find_change(self, block: StoredBlock, epoch: int) -> ReplicaSet | None:
+        """The set of `epoch`, when it takes over above this block. Raises ValueError for an unknown one."""
+
     def close(self) -> None:
         """Remove what the run left behind."""
 
@@ -66,10 +78,15 @@ class LightKit:
     """Light ledgers; `create` may make broken ones, to see the checkers catch them."""
 
     def __init__(
-        self, seed: int, settings: SimulationSettings, create: LightLedgerFactory | None = None
+        self,
+        seed: int,
+        settings: SimulationSettings,
+        replica_set: ReplicaSet,
+        create: LightLedgerFactory | None = None,
     ) -> None:
         self.chain_id: bytes = sha256(f"simulated chain {seed}".encode()).digest()
-        self.genesis = create_genesis_block()
+        self.genesis = create_genesis_block(replica_set)
+        self.rotates_keys = True
         self.losses = LOSSES
         self.clock_jumps_ms = (300, 1_500, 60_000, 3_600_000, 86_400_000)
         self._seed = seed
@@ -95,6 +112,13 @@ class LightKit:
         filling = b" " * (8_000 if number % 8 == 7 else 0)
         body = f"transaction {self._seed} {number}".encode() + filling
         return SimulatedTransaction(compute_digest(body), body)
+
+    def create_change(self, present: ReplicaSet, following: ReplicaSet, height: int) -> SimulatedTransaction:
+        body = encode_change(following)
+        return SimulatedTransaction(compute_digest(body), body)
+
+    def find_change(self, block: StoredBlock, epoch: int) -> ReplicaSet | None:
+        return find_change(block.bodies, epoch)
 
     def close(self) -> None:
         """Nothing is left behind."""

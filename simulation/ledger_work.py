@@ -79,16 +79,14 @@ class LedgerWork:
         disk: Disk,
         random: Random,
         durations: Durations,
-        replica_set: ReplicaSet,
-        verify_block: Callable[[SyncedBlock, bytes], None],
+        verify_block: Callable[[SyncedBlock, bytes, ReplicaSet], None],
     ) -> None:
-        """`verify_block` raises InvalidCertificate unless a quorum committed this digest."""
+        """`verify_block` raises InvalidCertificate unless a quorum of the set committed this digest."""
         self._node = node
         self._ledger = ledger
         self._disk = disk
         self._random = random
         self._durations = durations
-        self._replica_set = replica_set
         self._verify_block = verify_block
         self._waiting: dict[bytes, tuple[Validate, int]] = {}
         self._writes: deque[Callable[[], None]] = deque()
@@ -167,7 +165,7 @@ class LedgerWork:
         self._write(lambda: self._finish_commit(action))
 
     def _finish_commit(self, action: CommitBlock) -> None:
-        height = Height(action.certificate.height)
+        height, epoch = Height(action.certificate.height), self._ledger.epoch
         if height > self._ledger.head.height:
             # One write batch: a crash leaves all of it or nothing, and nobody knows which.
             is_kept = self._random.random() < 0.5
@@ -177,7 +175,9 @@ class LedgerWork:
             self._node.on_block(block, self._ledger.state_root)
             if is_kept and self._node.meets_crash("while_committing"):
                 return
-        self._node.post(BlockDurable(height=height, digest=action.digest))
+        present = self._ledger.epoch
+        following = None if present == epoch else present.replica_set
+        self._node.post(BlockDurable(height=height, digest=action.digest, replica_set=following))
 
     def _write(self, job: Callable[[], None]) -> None:
         self._writes.append(job)
@@ -225,7 +225,8 @@ class LedgerWork:
                 continue
             proposal = Proposal(block.header, block.hashes)
             try:
-                self._verify_block(block, self._ledger.compute_digest(proposal))
+                replica_set = self._ledger.epoch.replica_set
+                self._verify_block(block, self._ledger.compute_digest(proposal), replica_set)
             except (ValueError, InvalidCertificate):
                 break
             self._ledger.keep_bodies(block.bodies)
@@ -239,7 +240,8 @@ class LedgerWork:
                     height=Height(synced.height),
                     digest=synced.digest,
                     certificate=synced.certificate,
-                    replica_set=self._replica_set,
+                    replica_set=self._ledger.epoch.replica_set,
+                    closing=self._ledger.epoch.closing,
                 )
             )
 

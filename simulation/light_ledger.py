@@ -16,12 +16,14 @@ from msgspec import Struct
 
 from consensus.certificates import Certificate
 from consensus.ports import Freshness, Proposal
-from consensus.replica_set import ReplicaId
+from consensus.replica_set import ReplicaId, ReplicaSet
 from crypto import tags
 from crypto.encoding import EncodingError, decode_as, encode
 from crypto.hashing import ZERO_DIGEST, compute_digest
 from crypto.merkle import compute_root
+from ledger.epochs import CurrentEpoch
 from simulation.disk import Disk, StoredBlock
+from simulation.light_epochs import advance_epoch, encode_change
 
 BLOCK_TRANSACTIONS_MAX = 8
 """Small, so that work piles up behind a slow network."""
@@ -78,6 +80,10 @@ class SimulatedLedger(Protocol):
     def time_ms(self) -> int:
         """Block time of the head."""
 
+    @property
+    def epoch(self) -> CurrentEpoch:
+        """Of the height after the head."""
+
     def compute_digest(self, proposal: Proposal) -> bytes: ...
 
     def build(self, *, proposer: ReplicaId, wall_ms: int, may_be_empty: bool) -> Proposal | None: ...
@@ -106,7 +112,9 @@ class LightLedger:
         self._fetched: dict[bytes, bytes] = {}
         self._committed: set[bytes] = set()
         self._state_root: bytes = ZERO_DIGEST
+        self._epoch: CurrentEpoch | None = None
         for block in disk.blocks:
+            self._epoch = advance_epoch(self._epoch, block)
             self._committed.update(block.hashes)
             self._state_root = compute_light_root(self._state_root, block.hashes)
 
@@ -121,6 +129,12 @@ class LightLedger:
     @property
     def time_ms(self) -> int:
         return decode_light_header(self.head.header).time_ms
+
+    @property
+    def epoch(self) -> CurrentEpoch:
+        if self._epoch is None:
+            raise ValueError("the genesis block names no replicas")
+        return self._epoch
 
     @property
     def oldest(self) -> bytes | None:
@@ -203,6 +217,7 @@ class LightLedger:
         if len(block.bodies) != len(hashes):
             raise ValueError(f"block {header.height}: a body is missing")
         self._disk.blocks.append(block)
+        self._epoch = advance_epoch(self._epoch, block)
         self._state_root = compute_light_root(self._state_root, hashes)
         self._committed.update(hashes)
         for item in hashes:
@@ -234,8 +249,8 @@ class LightLedger:
         return is_near or (header.time_ms == self.time_ms + 1 and freshness.wall_ms <= self.time_ms)
 
 
-def create_genesis_block() -> StoredBlock:
-    """Height 0 of every light ledger."""
+def create_genesis_block(replica_set: ReplicaSet | None = None) -> StoredBlock:
+    """Height 0 of every light ledger; without replicas it serves where nobody votes."""
     header = LightHeader(
         height=0,
         parent_hash=ZERO_DIGEST,
@@ -251,7 +266,7 @@ def create_genesis_block() -> StoredBlock:
         digest=compute_digest(tags.HEADER, data),
         header=data,
         hashes=(),
-        bodies=(),
+        bodies=() if replica_set is None else (encode_change(replica_set),),
         certificate=None,
     )
 

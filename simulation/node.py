@@ -120,7 +120,6 @@ class Node:
             disk=self.disk,
             random=self._random,
             durations=self._parts.durations,
-            replica_set=self._parts.replica_set,
             verify_block=self._parts.verify_block,
         )
         self._watch = self._coverage.watch(self.replica_id)

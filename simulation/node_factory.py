@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from consensus.certificates import Verify
@@ -15,7 +15,7 @@ from simulation.coverage import Coverage
 from simulation.disk import Disk
 from simulation.forgery import Forger
 from simulation.frames import SyncedBlock
-from simulation.keys import Signer
+from simulation.keys import Keychain, Signer
 from simulation.ledger_kit import LedgerKit
 from simulation.ledger_work import Durations
 from simulation.light_ledger import GENESIS_TIME_MS, SimulatedLedger
@@ -44,6 +44,8 @@ class NodeFactory:
         replica_set: ReplicaSet,
         replica_settings: ReplicaSettings,
         signers: Mapping[ReplicaId, Signer],
+        keychain: Keychain,
+        ids: Sequence[ReplicaId],
         verify: Verify,
         create_replica: ReplicaFactory,
         schedule: Schedule,
@@ -58,6 +60,7 @@ class NodeFactory:
         self._replica_set = replica_set
         self._replica_settings = replica_settings
         self._signers = signers
+        self._keychain = keychain
         self._verify = verify
         self._create_replica = create_replica
         self._schedule = schedule
@@ -66,7 +69,7 @@ class NodeFactory:
         self._trace = trace
         self._coverage = coverage
         self._random = draw_stream(seed, "clocks")
-        self._ids = [ReplicaId(member.replica) for member in replica_set.members]
+        self._ids = ids
 
     def create_nodes(self, cast: Cast) -> list[Node]:
         """One for each replica; two for twins. Liars tell two stories, the first to half of the honest."""
@@ -91,7 +94,6 @@ class NodeFactory:
         offset_ms = offset_ms or self._random.randint(-100, 100)
         return NodeParts(
             replica_id=replica,
-            replica_set=self._replica_set,
             disk=Disk(self._kit.genesis, f"{replica}{suffix}"),
             create_ledger=self._kit.open,
             create_replica=self._start_replica,
@@ -152,23 +154,29 @@ class NodeFactory:
         ]
 
     def _start_replica(self, replica: ReplicaId, disk: Disk, ledger: SimulatedLedger) -> SimulatedReplica:
-        head = disk.blocks[-1]
+        head, epoch = disk.blocks[-1], ledger.epoch
+        public_key, signer = self._keychain.choose(replica, epoch.replica_set.get_public_key(replica))
         return self._create_replica(
             settings=self._replica_settings,
             chain_id=self._kit.chain_id,
             replica_id=replica,
-            public_key=self._replica_set.get_public_key(replica),
-            signer=self._signers[replica],
+            public_key=public_key,
+            signer=signer,
             verify=self._verify,
-            replica_set=self._replica_set,
-            head=Head(height=Height(head.height), digest=head.digest, certificate=head.certificate),
+            replica_set=epoch.replica_set,
+            head=Head(
+                height=Height(head.height),
+                digest=head.digest,
+                certificate=head.certificate,
+                closing=epoch.closing,
+            ),
             compute_digest=ledger.compute_digest,
             journal=disk.read_journal(),
             journal_missing=disk.journal_missing,
         )
 
-    def _verify_block(self, block: SyncedBlock, digest: bytes) -> None:
+    def _verify_block(self, block: SyncedBlock, digest: bytes, replica_set: ReplicaSet) -> None:
         """Raises InvalidCertificate, or ValueError when the certificate is another block's."""
         if block.certificate.digest != digest:
             raise ValueError("the certificate is another block's")
-        block.certificate.verify(self._kit.chain_id, self._replica_set, self._verify)
+        block.certificate.verify(self._kit.chain_id, replica_set, self._verify)

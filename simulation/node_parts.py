@@ -71,11 +71,10 @@ class NodeParts:
     """What a node is made of; the factories are called at every start."""
 
     replica_id: ReplicaId
-    replica_set: ReplicaSet
     disk: Disk
     create_ledger: Callable[[Disk], SimulatedLedger]
     create_replica: Callable[[ReplicaId, Disk, SimulatedLedger], SimulatedReplica]
-    verify_block: Callable[[SyncedBlock, bytes], None]
+    verify_block: Callable[[SyncedBlock, bytes, ReplicaSet], None]
     wall_ms: int
     """What its clock shows when the run begins."""
     tick_us: int

@@ -25,7 +25,8 @@ class PromiseChecker:
     def __init__(self) -> None:
         self._votes: dict[tuple[ReplicaId, int, int, int, Phase], bytes] = {}
         self._view_changes: dict[tuple[ReplicaId, int, int], ViewChange] = {}
-        self._views: dict[ReplicaId, int] = {}
+        self._views: dict[tuple[ReplicaId, int], int] = {}
+        """By replica and epoch: views begin anew with each epoch."""
 
     def on_sent(self, replica: ReplicaId, message: Message, disk: Disk) -> None:
         """A message is about to leave. Raises InvariantBroken."""
@@ -37,7 +38,7 @@ class PromiseChecker:
             case ViewChange() if message.replica == replica:
                 self._check_view_change(replica, message, disk)
             case NewView() if message.replica == replica:
-                _check_view_kept(replica, "NEW-VIEW", message.view, disk)
+                _check_view_kept(replica, "NEW-VIEW", message, disk)
             case _:
                 pass
 
@@ -53,11 +54,11 @@ class PromiseChecker:
             )
         if vote.height <= disk.blocks[-1].height:
             return  # A repeated vote for what is durable: its promise cannot be broken any more.
-        if vote.view < self._views.get(replica, 0) and not is_repeated and not _is_older(vote, disk):
+        asked = self._views.get((replica, vote.epoch), 0)
+        if vote.view < asked and not is_repeated and not _is_older(vote, disk):
             raise InvariantBroken(
                 "no_vote_below_view_change",
-                f"replica {replica}: {vote.phase.name} in view {vote.view} after asking for "
-                f"{self._views[replica]}",
+                f"replica {replica}: {vote.phase.name} in view {vote.view} after asking for {asked}",
             )
         records = disk.get_records()
         if VoteRecord(vote) not in records:
@@ -89,8 +90,9 @@ class PromiseChecker:
             raise InvariantBroken(
                 "one_view_change_per_view", f"replica {replica}: two VIEW-CHANGEs for view {view_change.view}"
             )
-        _check_view_kept(replica, "VIEW-CHANGE", view_change.view, disk)
-        self._views[replica] = max(self._views.get(replica, 0), view_change.view)
+        _check_view_kept(replica, "VIEW-CHANGE", view_change, disk)
+        key = (replica, view_change.epoch)
+        self._views[key] = max(self._views.get(key, 0), view_change.view)
 
 
 def _extract_vote(message: PrePrepare) -> Vote:
@@ -115,11 +117,14 @@ def _is_prepared(record: JournalRecord, vote: Vote) -> bool:
 
 def _check_tells_all(replica: ReplicaId, view_change: ViewChange, disk: Disk) -> None:
     """Whoever voted to commit is counted on to say so: or what may be final elsewhere could be dropped."""
-    base_height = 0 if view_change.base is None else view_change.base.height
+    base_height = _find_epoch_base(view_change, disk)
+    if view_change.base is not None:
+        base_height = view_change.base.height
     views = [
         record.certificate.view
         for record in disk.get_records()
         if isinstance(record, PreparedRecord)
+        and record.certificate.epoch == view_change.epoch
         and record.certificate.height == base_height + 1
         and record.certificate.view < view_change.view
     ]
@@ -132,17 +137,26 @@ def _check_tells_all(replica: ReplicaId, view_change: ViewChange, disk: Disk) ->
         )
 
 
-def _check_view_kept(replica: ReplicaId, kind: str, view: int, disk: Disk) -> None:
-    """The newest record of its kind is kept for good; one of a higher view says more."""
-    views = [
-        record.view_change.view if isinstance(record, ViewChangeRecord) else record.new_view.view
-        for record in disk.get_records()
-        if isinstance(record, ViewChangeRecord if kind == "VIEW-CHANGE" else NewViewRecord)
-        and isinstance(record, ViewChangeRecord | NewViewRecord)
-    ]
-    if not any(kept >= view for kept in views):
+def _find_epoch_base(view_change: ViewChange, disk: Disk) -> int:
+    """The height at which the epoch before closed; 0 in the first one."""
+    for block in reversed(disk.blocks):
+        if block.certificate is not None and block.certificate.epoch < view_change.epoch:
+            return block.height
+    return 0
+
+
+def _check_view_kept(replica: ReplicaId, kind: str, message: ViewChange | NewView, disk: Disk) -> None:
+    """The newest record of its kind is kept for good; one of a higher view or a later epoch says more."""
+    kept: list[ViewChange | NewView] = []
+    for record in disk.get_records():
+        if isinstance(record, ViewChangeRecord) and isinstance(message, ViewChange):
+            kept.append(record.view_change)
+        elif isinstance(record, NewViewRecord) and isinstance(message, NewView):
+            kept.append(record.new_view)
+    if not any((item.epoch, item.view) >= (message.epoch, message.view) for item in kept):
         raise InvariantBroken(
-            "promise_on_disk", f"replica {replica}: {kind} for view {view} leaves before it is on disk"
+            "promise_on_disk",
+            f"replica {replica}: {kind} for view {message.view} leaves before it is on disk",
         )
 
 

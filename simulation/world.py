@@ -16,8 +16,9 @@ from simulation.clients import Clients
 from simulation.coverage import Coverage
 from simulation.disk import Disk, StoredBlock
 from simulation.faults import FaultInjector
-from simulation.keys import create_members, get_verifier
+from simulation.keys import Keychain, create_members, get_verifier
 from simulation.ledger_kit import LedgerKit, LightKit, LightLedgerFactory, SimulatedTransaction
+from simulation.membership import SPARE_REPLICAS, Membership
 from simulation.network import Network
 from simulation.node import Node
 from simulation.node_factory import NodeFactory, ReplicaFactory
@@ -30,6 +31,9 @@ from simulation.trace import Trace
 
 SIZE_CHECK_US = 3_000_000
 """How often sizes are checked; in very long runs fifty times in all."""
+
+VOICE_US_MAX = 2_000_000
+"""Within this time a new member votes, once nothing goes wrong any more."""
 
 
 class World:
@@ -56,6 +60,9 @@ class World:
             seed, count=count, step=random.choice((1, 7)), kind=settings.signatures
         )
         self.ids = [ReplicaId(member.replica) for member in self.replica_set.members]
+        spare = SPARE_REPLICAS if settings.changes and settings.ledger is LedgerKind.LIGHT else 0
+        self.ids += [ReplicaId(self.ids[-1] + 1 + number) for number in range(spare)]
+        keychain = Keychain(seed, self.ids, settings.signatures)
         replica_settings = settings.compute_replica_settings(
             settings.blocks_per_primary or random.choice((1, 2, 5, 100))
         )
@@ -66,6 +73,7 @@ class World:
             chain_id=self._kit.chain_id,
             replica_set=self.replica_set,
             verify=self._verify,
+            find_change=self._kit.find_change,
         )
         self._promises = PromiseChecker()
         self.network = self._create_network()
@@ -77,6 +85,8 @@ class World:
             replica_set=self.replica_set,
             replica_settings=replica_settings,
             signers=signers,
+            keychain=keychain,
+            ids=self.ids,
             verify=self._verify,
             create_replica=create_replica,
             schedule=self.schedule,
@@ -104,6 +114,17 @@ class World:
             kinds=settings.fault_kinds,
             clock_jumps_ms=self._kit.clock_jumps_ms,
         )
+        self.membership = Membership(
+            kit=self._kit,
+            chain=self.chain,
+            clients=self.clients,
+            nodes=self.nodes,
+            keychain=keychain,
+            schedule=self.schedule,
+            random=draw_stream(seed, "membership"),
+            changes=settings.changes,
+            within_us=settings.faulty_ms * 1_000,
+        )
         self._counts: Counter[str] = Counter()
         self._unreliable = set(self.cast.byzantine)
         """Whose promises are not checked."""
@@ -114,7 +135,7 @@ class World:
     def _create_kit(self, create_ledger: LightLedgerFactory | None) -> LedgerKit:
         if self.settings.ledger is LedgerKind.CHAIN:
             return ChainKit(self.seed, self.settings, self.replica_set)
-        return LightKit(self.seed, self.settings, create_ledger)
+        return LightKit(self.seed, self.settings, self.replica_set, create_ledger)
 
     def _create_network(self) -> Network:
         placement = draw_placement(draw_stream(self.seed, "placement"), self.ids, self.settings.profile)
@@ -128,7 +149,7 @@ class World:
         if settings.byzantine_count is not None:
             liar = FaultyReplica(part=Part.BYZANTINE, habits=("equivocate",))
             return Cast(dict.fromkeys(random.sample(self.ids, settings.byzantine_count), liar))
-        if not settings.faults:
+        if not settings.faults or settings.changes:
             return Cast()
         return draw_cast(random, self.ids, may_lie=settings.byzantine, losses=self._kit.losses)
 
@@ -141,6 +162,7 @@ class World:
             for node in self.nodes:
                 node.start()
             self.clients.submit(settings.transactions, settings.faulty_ms * 1_000)
+            self.membership.plan()
             if settings.faults:
                 self.faults.plan()
                 self._plan_forgetting()
@@ -187,10 +209,20 @@ class World:
 
     def _check_voices(self) -> None:
         """After new blocks nobody is silent any more, whatever it had forgotten (rule P6)."""
-        for node in self.honest:
-            status = node.replica.status
-            if status.is_silent or status.is_starting:
-                raise InvariantBroken("progress", f"replica {node.replica_id} may still not vote: {status}")
+        if self.settings.changes:
+            # Whoever became a member with the last block has yet to hear the others.
+            self.schedule.run(self.schedule.now_us + VOICE_US_MAX, is_done=lambda: not self._list_silent())
+        if silent := self._list_silent():
+            raise InvariantBroken("progress", f"may still not vote: {'; '.join(silent)}")
+
+    def _list_silent(self) -> list[str]:
+        """Members that may not vote."""
+        return [
+            f"replica {node.replica_id}: {node.replica.status}"
+            for node in self.honest
+            if node.replica.status.is_member
+            and (not node.is_up or node.replica.status.is_silent or node.replica.status.is_starting)
+        ]
 
     def _is_done(self) -> bool:
         """Everything is final on every honest replica."""
@@ -237,7 +269,7 @@ class World:
         self.schedule.after(at_us, forget)
 
     def _check_sizes(self) -> None:
-        count = len(self.replica_set.members)
+        count = len(self.ids)
         for node in self.honest:
             if node.is_up:
                 check_bounded(node.replica_id, node.replica, replica_count=count)
@@ -253,6 +285,7 @@ class World:
     def on_committed(self, replica: ReplicaId, block: StoredBlock, state_root: bytes) -> None:
         if replica not in self.cast.byzantine:
             self.chain.on_committed(replica, block, state_root)
+            self.membership.on_committed(replica, block)
             self.views = max(self.views, 0 if block.certificate is None else block.certificate.view)
 
     def on_started(self, replica: ReplicaId, disk: Disk, state_root: bytes) -> None:
@@ -288,7 +321,7 @@ class World:
 
     def count_faults(self) -> dict[str, int]:
         """Injected faults by kind."""
-        total = self._counts + self.network.counts + self.faults.counts
+        total = self._counts + self.network.counts + self.faults.counts + self.membership.counts
         for node in self.nodes:
             total += node.counts
         for faulty in self.cast.faulty.values():
