@@ -56,6 +56,7 @@ def _to_json(proved: ProvedReceipt | ProvedState) -> dict[str, object]:
         "epoch": header.epoch,
         "time_ms": header.time_ms,
         "certified_by_replicas": list(proved.block.signers),
+        "recovered_above_heights": list(proved.block.recoveries),
     }
     if isinstance(proved, ProvedState):
         return block | {

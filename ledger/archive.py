@@ -49,7 +49,17 @@ class Archive:
         return change.replica_set if change is not None and change.certificate.height == height else None
 
     def read_epoch(self, replica_set: ReplicaSet) -> CurrentEpoch:
-        """The epoch that `replica_set` orders. Raises StoreFailed when the change that began it is gone."""
+        """The epoch of the next height, `replica_set` being the state's.
+
+        Raises StoreFailed when the change that began it is gone.
+        """
+        recovered = self.get_epoch_change(replica_set.epoch)
+        if recovered is not None and recovered.recovery is not None:
+            # No block of the recovered epoch is there yet, so the state still has the set before.
+            closing = recovered.certificate
+            return CurrentEpoch(
+                replica_set=recovered.replica_set, base_height=closing.height, closing=closing
+            )
         if replica_set.epoch == 0:
             return CurrentEpoch(replica_set=replica_set, base_height=0, closing=None)
         change = self.get_epoch_change(replica_set.epoch - 1)

@@ -11,7 +11,7 @@ from `ledger.block_sync`. It is used from one thread, `PendingCommit.write` apar
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,7 @@ from typing import Literal
 from consensus.certificates import Certificate
 from consensus.replica_set import ReplicaSet
 from contracts.tables import ReadableState
-from crypto.encoding import EncodingError
+from crypto.encoding import EncodingError, encode
 from crypto.hashing import Digest
 from crypto.signatures import InvalidSignature
 from ledger import layout
@@ -39,8 +39,8 @@ from ledger.block_rules import (
 )
 from ledger.committed_ids import CommittedIds
 from ledger.contract_set import ContractSet, KnownSenders, load_built_in
-from ledger.epochs import CurrentEpoch
-from ledger.errors import BlockRefused, NotHeld
+from ledger.epochs import CurrentEpoch, EpochChange, follow_epochs
+from ledger.errors import BlockRefused, NotHeld, ProofRefused
 from ledger.executor import Execution, Executor
 from ledger.genesis import Genesis
 from ledger.genesis_block import open_genesis
@@ -284,6 +284,25 @@ class Chain:
             subscriber(committed)
         return committed
 
+    def recover(self, change: EpochChange) -> None:
+        """Open the epoch that a majority of the institutions has decided on, above the head of this node.
+
+        Raises ProofRefused when they have not, or when it is for another head or another set before it.
+        """
+        if change.recovery is None or compute_header_digest(change.header) != self.head.digest:
+            raise ProofRefused("recovery", f"it is not for the head of this node, height {self.head.height}")
+        if change.replica_set.epoch != self.replica_set.epoch + 1:
+            raise ProofRefused(
+                "recovery",
+                f"it opens epoch {change.replica_set.epoch}, here {self.replica_set.epoch} is on",
+            )
+        follow_epochs(self.genesis, (*self._archive.list_epoch_changes(self.replica_set.epoch), change))
+        self._store.write([(layout.compute_epoch_key(self.replica_set.epoch), encode(change))])
+        self._rows = self._store.snapshot()
+        self._archive = Archive(self._rows)
+        self.epoch = self._archive.read_epoch(self.replica_set)
+        self._speculations.clear()
+
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Call `subscriber` with each committed block from now on; the returned function ends that.
 
@@ -365,7 +384,17 @@ class Chain:
             time_ms=time_ms,
             is_committed=self._is_committed,
             is_strict=is_strict,
+            opening=self._compute_opening(),
         )
+
+    def _compute_opening(self) -> Mapping[bytes, bytes | None]:
+        """Rows that the first block above a recovery begins with; none otherwise."""
+        if self.epoch.base_height != self.head.height or self.head.height == 0:
+            return {}
+        change = self._archive.get_epoch_change(self.head.header.epoch)
+        if change is None or change.recovery is None:
+            return {}
+        return self._contract_set.open_recovered_epoch(self.replica_set, self.head.height, self.head.digest)
 
     def _is_committed(self, transaction: SignedTransaction) -> bool:
         # What is pending under this id was looked up when it came in, and a commit would have removed it.

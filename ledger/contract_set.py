@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from consensus.replica_set import Member, ReplicaSet
-from contracts import catalog, replica_sets
+from contracts import catalog, recoveries, replica_sets
 from contracts.contract import Contract
 from contracts.tables import ReadableState
 from ledger.genesis import Genesis
@@ -16,6 +16,10 @@ CloseBlock = Callable[[ReadableState, int], Mapping[bytes, bytes | None]]
 
 ReadReplicaSet = Callable[[Callable[[bytes], bytes | None]], ReplicaSet | None]
 """The replica set of the next height, from a look-up of rows by full key."""
+
+
+OpenRecoveredEpoch = Callable[[ReplicaSet, int, bytes], Mapping[bytes, bytes | None]]
+"""Rows to write, from the recovered set and height and digest of the block below it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +35,8 @@ class ContractSet:
     """What the end of every block writes, after its transactions."""
     read_replica_set: ReadReplicaSet = lambda get: None
     """The set in these rows, None when they hold none: contracts without governance keep the founders."""
+    open_recovered_epoch: OpenRecoveredEpoch = lambda replica_set, height, digest: {}
+    """What the first block above a recovery writes before its transactions."""
 
 
 class KnownSenders:
@@ -74,7 +80,18 @@ def load_built_in() -> ContractSet:
         is_known_sender=catalog.is_known_sender,
         close_block=replica_sets.close_block,
         read_replica_set=_read_replica_set,
+        open_recovered_epoch=_open_recovered_epoch,
     )
+
+
+def _open_recovered_epoch(
+    replica_set: ReplicaSet, height: int, digest: bytes
+) -> Mapping[bytes, bytes | None]:
+    members = [
+        replica_sets.ReplicaRow(member.replica, member.public_key, member.institution)
+        for member in replica_set.members
+    ]
+    return recoveries.compute_recovery_rows(replica_set.epoch, members, height=height, digest=digest)
 
 
 def _read_replica_set(get: Callable[[bytes], bytes | None]) -> ReplicaSet | None:

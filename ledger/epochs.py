@@ -18,6 +18,8 @@ from consensus.replica_set import ReplicaSet
 from crypto.encoding import EncodingError
 from ledger.block import HEADER_BYTES_MAX, Header, compute_header_digest, decode_header
 from ledger.errors import ProofRefused
+from ledger.genesis import Genesis
+from ledger.recovery import Recovery, verify_recovery
 
 
 class EpochChange(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -26,7 +28,9 @@ class EpochChange(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tr
     header: Annotated[bytes, Meta(max_length=HEADER_BYTES_MAX)]
     certificate: Certificate
     replica_set: ReplicaSet
-    """Of the next epoch; the header names its digest."""
+    """Of the next epoch; the header names its digest, unless the institutions recovered the ledger."""
+    recovery: Recovery | None = None
+    """Then they hand over in the replicas' place, above a block that closed nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +44,9 @@ class CurrentEpoch:
     """Of that height, for replicas that have not heard of it; None in the first epoch."""
 
 
-def follow_epochs(founders: ReplicaSet, changes: Sequence[EpochChange], chain_id: bytes) -> ReplicaSet:
+def follow_epochs(genesis: Genesis, changes: Sequence[EpochChange]) -> ReplicaSet:
     """The replica set after all `changes` since the genesis. Raises ProofRefused at the first that fails."""
-    present, height = founders, 0
+    present, height, chain_id = genesis.replica_set, 0, genesis.compute_chain_id()
     for change in changes:
         where = f"epoch change {present.epoch}"
         header = verify_certified_header(change.header, change.certificate, present, chain_id, where=where)
@@ -51,10 +55,23 @@ def follow_epochs(founders: ReplicaSet, changes: Sequence[EpochChange], chain_id
         following = change.replica_set
         if following.epoch != present.epoch + 1:
             raise ProofRefused(where, f"to epoch {following.epoch}, {present.epoch + 1} expected")
-        if following.compute_digest() != header.next_replica_set_digest:
+        if change.recovery is not None:
+            verify_recovery(
+                change.recovery,
+                change.header,
+                header,
+                following,
+                buckets_log2=genesis.parameters.state_buckets_log2,
+            )
+        elif following.compute_digest() != header.next_replica_set_digest:
             raise ProofRefused(where, "the header names another set than the one shown")
         present, height = following, header.height
     return present
+
+
+def list_recovery_heights(changes: Sequence[EpochChange]) -> tuple[int, ...]:
+    """The heights above which the institutions handed over."""
+    return tuple(change.certificate.height for change in changes if change.recovery is not None)
 
 
 def verify_certified_header(

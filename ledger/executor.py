@@ -10,8 +10,9 @@ machine. The executor knows no clock and reads nothing but the parent state.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from contracts.context import Context
@@ -70,14 +71,16 @@ class Executor:
         time_ms: int,
         is_committed: IsCommitted,
         is_strict: bool,
+        opening: Mapping[bytes, bytes | None] = MappingProxyType({}),
     ) -> Execution:
-        """Execute in order, on `state`, as block `height` of time `time_ms`.
+        """Execute in order, on `state` with the rows of `opening`, as block `height` of time `time_ms`.
 
         A transaction that this block may not hold is left out, and the first that does not fit ends it; when
         `is_strict`, each of these raises BlockRefused instead. Raises StoreFailed, MemoryError,
         RecursionError and OSError as they come.
         """
         overlay = BlockOverlay(state)
+        overlay.merge(opening)
         included: list[SignedTransaction] = []
         receipts: list[Receipt] = []
         seen: set[bytes] = set()

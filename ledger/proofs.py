@@ -22,28 +22,19 @@ from consensus.certificates import Certificate
 from crypto.encoding import EncodingError, decode_as, encode
 from crypto.hashing import DIGEST_BYTES
 from crypto.merkle import (
-    EMPTY_ROOT,
     PATH_LENGTH_MAX,
     ProofError,
-    compute_leaf_hash,
-    compute_node_hash,
     verify_inclusion,
 )
 from crypto.signatures import InvalidSignature
 from ledger.block import HEADER_BYTES_MAX, Header, compute_header_digest
-from ledger.epochs import EpochChange, follow_epochs, verify_certified_header
+from ledger.bucket_proofs import BucketEntry, BucketSiblings, verify_bucket
+from ledger.epochs import EpochChange, follow_epochs, list_recovery_heights, verify_certified_header
 from ledger.errors import ProofRefused
 from ledger.genesis import GENESIS_BYTES_MAX, Genesis, decode_genesis
 from ledger.receipt import Receipt, compute_history_leaf_hash, decode_receipt
 from ledger.state_tree import (
-    ARITY,
-    ENTRY_BYTES,
     BucketProof,
-    compute_bucket_index,
-    compute_counted_hash,
-    compute_key_hash,
-    compute_node,
-    compute_value_hash,
 )
 from ledger.transaction import (
     SignedTransaction,
@@ -62,12 +53,6 @@ _Path = Annotated[tuple[_Hash, ...], Meta(max_length=PATH_LENGTH_MAX)]
 _Counter = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 _GenesisBytes = Annotated[bytes, Meta(max_length=GENESIS_BYTES_MAX)]
 _HeaderBytes = Annotated[bytes, Meta(max_length=HEADER_BYTES_MAX)]
-_Entry = tuple[_Counter, Annotated[bytes, Meta(min_length=ENTRY_BYTES, max_length=ENTRY_BYTES)], _Path]
-_Siblings = Annotated[
-    bytes, Meta(min_length=(ARITY - 1) * DIGEST_BYTES, max_length=(ARITY - 1) * DIGEST_BYTES)
-]
-
-
 _EpochChanges = Annotated[tuple[EpochChange, ...], Meta(max_length=EPOCH_CHANGES_MAX)]
 
 
@@ -105,9 +90,9 @@ class StateProof(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     """None for a proof of absence."""
     count: _Counter
     """Entries in the key's bucket."""
-    entries: Annotated[tuple[_Entry, ...], Meta(max_length=2)]
+    entries: Annotated[tuple[BucketEntry, ...], Meta(max_length=2)]
     """Index, entry and path within the bucket: the key's own, or its neighbours if it is absent."""
-    siblings: Annotated[tuple[_Siblings, ...], Meta(max_length=6)]
+    siblings: Annotated[tuple[BucketSiblings, ...], Meta(max_length=6)]
     """The bucket's path to the state root: 15 hashes for each level."""
     epoch_changes: _EpochChanges = ()
 
@@ -125,6 +110,20 @@ class CertifiedBlock:
     digest: bytes
     signers: tuple[int, ...]
     """Ids of the replicas whose votes the certificate holds."""
+    recoveries: tuple[int, ...] = ()
+    """Heights above which the institutions, not the replicas, decided who goes on; almost always none."""
+
+    def describe(self) -> tuple[str, ...]:
+        """The lines about the block that both kinds of proof have."""
+        header = self.header
+        return (
+            f"block        height {header.height}, time {header.time_ms} ms",
+            f"certified by replicas {', '.join(map(str, self.signers))} of epoch {header.epoch}",
+            *(
+                f"RECOVERED    above height {height} the replicas were replaced by vote of the institutions"
+                for height in self.recoveries
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +136,7 @@ class ProvedReceipt:
 
     def describe(self) -> str:
         """Some lines for people."""
-        header, calls = self.block.header, self.transaction.body.calls
+        calls = self.transaction.body.calls
         return "\n".join(
             (
                 f"network      {self.block.genesis.network}",
@@ -145,8 +144,7 @@ class ProvedReceipt:
                 f"sender       {_name_sender(self.block.genesis, self.transaction.body.sender)}",
                 f"calls        {', '.join(f'{call.contract}.{call.method}' for call in calls)}",
                 f"result       {self.receipt.code}",
-                f"block        height {header.height}, time {header.time_ms} ms",
-                f"certified by replicas {', '.join(map(str, self.block.signers))}",
+                *self.block.describe(),
             )
         )
 
@@ -161,15 +159,13 @@ class ProvedState:
 
     def describe(self) -> str:
         """Some lines for people."""
-        header = self.block.header
         return "\n".join(
             (
                 f"network      {self.block.genesis.network}",
                 f"state key    {self.state_key.hex()}",
                 f"row          {'absent' if self.row is None else f'{len(self.row)} bytes'}",
-                f"state root   {header.state_root.hex()}",
-                f"block        height {header.height}, time {header.time_ms} ms",
-                f"certified by replicas {', '.join(map(str, self.block.signers))}",
+                f"state root   {self.block.header.state_root.hex()}",
+                *self.block.describe(),
             )
         )
 
@@ -248,78 +244,18 @@ def verify_certified_block(proof: ReceiptProof | StateProof, genesis_digest: byt
     chain_id = genesis.compute_chain_id()
     if chain_id != genesis_digest:
         raise ProofRefused("genesis", f"digest {chain_id.hex()} found, {genesis_digest.hex()} expected")
-    replica_set = follow_epochs(genesis.replica_set, proof.epoch_changes, chain_id)
+    replica_set = follow_epochs(genesis, proof.epoch_changes)
     certificate = proof.certificate
     header = verify_certified_header(proof.header, certificate, replica_set, chain_id, where="certificate")
     signers = tuple(sorted(vote.replica for vote in certificate.signatures))
     digest = compute_header_digest(proof.header)
-    return CertifiedBlock(genesis=genesis, header=header, digest=digest, signers=signers)
-
-
-def verify_bucket(
-    proof: BucketProof, *, state_key: bytes, row: bytes | None, root: bytes, buckets_log2: int
-) -> None:
-    """Return when under state root `root` the key has `row`, or no row if it is None. Raises ProofRefused."""
-    key_hash = compute_key_hash(state_key)
-    if row is None:
-        _check_neighbours(proof, key_hash)
-    else:
-        entry = key_hash + compute_value_hash(row)
-        if [shown for _, shown, _ in proof.entries] != [entry]:
-            raise ProofRefused("bucket", "the entry shown is not that of the key and row")
-    index = compute_bucket_index(key_hash, buckets_log2)
-    node = _compute_bucket_hash(proof)
-    if len(proof.siblings) * 4 != buckets_log2:
-        raise ProofRefused("state path", f"{len(proof.siblings)} levels found, {buckets_log2 // 4} expected")
-    for siblings in proof.siblings:
-        at = index % ARITY * DIGEST_BYTES
-        node = compute_node(siblings[:at] + node + siblings[at:])
-        index //= ARITY
-    if node != root:
-        raise ProofRefused("state path", f"leads to root {node.hex()}, {root.hex()} expected")
-
-
-def _check_neighbours(proof: BucketProof, key_hash: bytes) -> None:
-    """Return when the entries shown leave no place for `key_hash` in their bucket."""
-    places = [(index, entry[:DIGEST_BYTES]) for index, entry, _ in proof.entries]
-    if any(found == key_hash for _, found in places):
-        raise ProofRefused("bucket", "the key is present, its absence was to be shown")
-    below = [index for index, found in places if found < key_hash]
-    above = [index for index, found in places if found > key_hash]
-    left = below[-1] if below else -1
-    right = above[0] if above else proof.count
-    if len(below) > 1 or len(above) > 1 or right != left + 1:
-        raise ProofRefused("bucket", f"entries {left} and {right} of {proof.count} are not neighbours")
-
-
-def _compute_bucket_hash(proof: BucketProof) -> bytes:
-    """The hash of the bucket that holds all the entries shown."""
-    if not proof.entries:
-        # Only a bucket of no entries has none to show: the count is under the hash, so it cannot be denied.
-        return compute_counted_hash(proof.count, EMPTY_ROOT)
-    roots = set()
-    for index, entry, path in proof.entries:
-        roots.add(_compute_inclusion_root(compute_leaf_hash(entry), index, proof.count, path))
-    if len(roots) != 1:
-        raise ProofRefused("bucket", "the entries shown belong to different buckets")
-    return compute_counted_hash(proof.count, roots.pop())
-
-
-def _compute_inclusion_root(leaf_hash: bytes, index: int, size: int, path: tuple[bytes, ...]) -> bytes:
-    """The root to which an audit path leads; the inverse of `verify_inclusion`."""
-    if not 0 <= index < size:
-        raise ProofRefused("bucket", f"entry {index} of {size}")
-    result, last, used = leaf_hash, size - 1, 0
-    while last > 0:
-        if index & 1 or index < last:
-            if used == len(path):
-                raise ProofRefused("bucket", f"path of {used} hashes is too short for {size} entries")
-            pair = (path[used], result) if index & 1 else (result, path[used])
-            result, used = compute_node_hash(*pair), used + 1
-        index, last = index >> 1, last >> 1
-    if used != len(path):
-        raise ProofRefused("bucket", f"path of {len(path)} hashes is too long for {size} entries")
-    return result
+    return CertifiedBlock(
+        genesis=genesis,
+        header=header,
+        digest=digest,
+        signers=signers,
+        recoveries=list_recovery_heights(proof.epoch_changes),
+    )
 
 
 def _name_sender(genesis: Genesis, public_key: bytes) -> str:

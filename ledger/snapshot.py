@@ -94,7 +94,7 @@ class Epochs:
         self.genesis = genesis
         self._chain_id = genesis.compute_chain_id()
         try:
-            follow_epochs(genesis.replica_set, changes, self._chain_id)
+            follow_epochs(genesis, changes)
         except ProofRefused as error:
             raise SnapshotRefused("epochs", str(error), "the changes since the genesis") from error
         self._sets = (genesis.replica_set, *(change.replica_set for change in changes))

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crypto.merkle import compute_inclusion_path
+from ledger.bucket_proofs import verify_bucket
 from ledger.errors import ProofRefused
-from ledger.proofs import verify_bucket
 from ledger.state_tree import BucketProof, StateDelta, StateTree, compute_entry_hashes
 
 KEYS = st.binary(min_size=1, max_size=3)
