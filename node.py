@@ -270,7 +270,7 @@ class Node:
     def get_readiness(self) -> Readiness:
         """Whether clients may be sent here, and if not, why."""
         status, chain = self.driver.status, self._disks.chain
-        reason = find_obstacle(
+        reason = self.links.copy_reason or find_obstacle(
             status,
             connected=sum(map(chain.replica_set.has, self.links.connected)),
             quorum=chain.replica_set.quorum,
@@ -418,6 +418,7 @@ def build_links(
             certificate_file=identity.certificate_file,
             key_file=identity.key_file,
         ),
+        signing_key=identity.key,
         listen_host=settings.node.link_host,
         listen_port=settings.node.link_port,
         addresses=tuple(

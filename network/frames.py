@@ -23,6 +23,7 @@ class Channel(IntEnum):
     TRANSACTIONS = 1
     REQUEST = 2
     ANSWER = 3
+    GREETING = 4
 
 
 class Frame(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):

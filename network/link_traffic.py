@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TypeAlias
+from collections.abc import Mapping
+from typing import Final, TypeAlias
 
 import aiohttp
 import structlog
 from aiohttp import web
 
+from consensus.replica_set import ReplicaId
 from network.frames import BadFrame, Channel, decode_frame
 from network.link_ports import LinkHandlers, RequestHandler
 from network.peer import Peer
@@ -20,9 +22,13 @@ from network.requests import (
     decode_request,
     encode_answer,
 )
+from network.sessions import Sessions
 from network.settings import LinkSettings
 
 AnyWebSocket: TypeAlias = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
+
+GREETINGS_PER_LINK_MAX: Final = 64
+"""Each is verified; an honest node greets once, and again when it is told of a session of its own."""
 
 _log = structlog.get_logger("network.links")
 
@@ -30,8 +36,11 @@ _log = structlog.get_logger("network.links")
 class LinkTraffic:
     """Runs the links of all peers."""
 
-    def __init__(self, settings: LinkSettings) -> None:
+    def __init__(self, settings: LinkSettings, sessions: Sessions, keys: Mapping[ReplicaId, bytes]) -> None:
+        """`keys` of those that may have a link; the owner of the links changes them."""
         self._settings = settings
+        self._sessions = sessions
+        self._keys = keys
         self._closing: set[asyncio.Task[object]] = set()
         self.handlers: LinkHandlers | None = None
         self.request_handlers: dict[RequestKind, RequestHandler] = {}
@@ -47,6 +56,8 @@ class LinkTraffic:
         if previous is not None:
             self.close_socket(previous, 1001, "replaced")
         _log.info("link up", replica=peer.replica)
+        peer.queue.put_greeting(self._sessions.greet())
+        peer.has_frames.set()
         writer = asyncio.create_task(self._write(peer, socket))
         try:
             self.handlers.on_connected(peer.replica)
@@ -107,7 +118,20 @@ class LinkTraffic:
             case Channel.ANSWER:
                 for message in frame.messages:
                     peer.requests.close(decode_answer(message))
+            case Channel.GREETING:
+                for message in frame.messages:
+                    self._greet(peer, message)
         return len(frame.messages)
+
+    def _greet(self, peer: Peer, message: bytes) -> None:
+        peer.greetings += 1
+        if peer.greetings > GREETINGS_PER_LINK_MAX:
+            raise BadRequest(f"{peer.greetings} greetings on one link")
+        answer, runs_twice = self._sessions.on_greeting(peer.replica, message, self._keys)
+        peer.counters.copies += runs_twice
+        if answer is not None:
+            peer.queue.put_greeting(answer)
+            peer.has_frames.set()
 
     def _answer(self, peer: Peer, message: bytes) -> None:
         request = decode_request(message)

@@ -27,11 +27,13 @@ import structlog
 from aiohttp import web
 
 from consensus.replica_set import ReplicaId, ReplicaSet
+from crypto.signatures import SigningKey
 from network.frames import Channel, encode_frame
 from network.link_ports import KnownNode, LinkHandlers, PeerAddress, RefusedLinks, RequestHandler
 from network.link_traffic import LinkTraffic
 from network.peer import Peer, PeerCounters
 from network.requests import RequestFailed, RequestKind
+from network.sessions import Sessions
 from network.settings import LinkSettings
 from network.tls import LinkTls, PeerRefused, get_peer_certificate, verify_peer
 
@@ -53,6 +55,7 @@ class Links:
         replica_set: ReplicaSet,
         chain_id: bytes,
         tls: LinkTls,
+        signing_key: SigningKey,
         listen_host: str,
         listen_port: int,
         addresses: tuple[PeerAddress, ...],
@@ -71,7 +74,8 @@ class Links:
         self._settings = settings or LinkSettings()
         self._clock_ms = clock_ms
         self._peers: dict[ReplicaId, Peer] = {}
-        self._traffic = LinkTraffic(self._settings)
+        self._sessions = Sessions(replica, chain_id, signing_key.public_key, signing_key.sign)
+        self._traffic = LinkTraffic(self._settings, self._sessions, self._keys)
         self._dialers: dict[ReplicaId, asyncio.Task[None]] = {}
         self._session: aiohttp.ClientSession | None = None
         self._runner: web.AppRunner | None = None
@@ -173,10 +177,16 @@ class Links:
             for replica, peer in self._peers.items()
         }
 
+    @property
+    def copy_reason(self) -> str:
+        """Why no consensus message leaves: another process has this node's key; empty unless it does."""
+        return self._sessions.copy_reason
+
     def send(self, replica: ReplicaId, message: bytes) -> None:
         """A consensus message to one peer, ahead of everything that is not one."""
         peer = self._peers.get(replica)
-        if peer is None or not peer.is_connected:
+        # Of two that vote with one key neither may: together they could contradict themselves.
+        if peer is None or not peer.is_connected or self.copy_reason:
             if peer is not None:
                 peer.counters.unsent += 1
             return
@@ -241,6 +251,7 @@ class Links:
         if replica in self._dialers:
             self._dialers.pop(replica).cancel()
         self._keys.pop(replica, None)
+        self._sessions.forget({replica})
         self._addresses.pop(replica, None)
         socket = self._peers.pop(replica).socket
         if socket is not None:
@@ -258,7 +269,10 @@ class Links:
             except Exception:
                 # A handler's defect ends this link, and must not end the dialling for good.
                 _log.exception("link ended by a defect", replica=peer.replica)
-            if peer.counters.links_opened > opened:
+            if self.copy_reason:
+                # The two would take each other's place on this link as fast as they can.
+                backoff_ms = self._settings.backoff_ms_max
+            elif peer.counters.links_opened > opened:
                 backoff_ms = self._settings.backoff_ms
             # Spread, so that nodes that went down together do not all knock at the same moment.
             jitter = 1 + random.random() / 2  # noqa: S311

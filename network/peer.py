@@ -42,8 +42,10 @@ class PeerCounters:
     """Times the peer was cut off for it."""
     requests_dropped: int = 0
     """Requests of the peer that came while enough answers were waiting."""
+    copies: int = 0
+    """Times the peer was seen to run twice: a session returned after another had taken its place."""
     unsent: int = 0
-    """Consensus messages for the peer while there was no link."""
+    """Consensus messages for the peer while there was no link, or while this node is mute."""
 
 
 @dataclass(slots=True)
@@ -57,6 +59,8 @@ class Peer:
     requests: OpenRequests = field(init=False)
     counters: PeerCounters = field(default_factory=PeerCounters)
     socket: Socket | None = None
+    greetings: int = 0
+    """That came on the link of now."""
     has_frames: asyncio.Event = field(default_factory=asyncio.Event)
     _penalties: int = 0
     _penalties_since_ms: int = 0
@@ -79,6 +83,7 @@ class Peer:
     def attach(self, socket: Socket) -> Socket | None:
         """The peer has a link (again); the one that it replaces, if any, is the caller's to close."""
         previous, self.socket = self.socket, socket
+        self.greetings = 0
         self._forget_waiting("the link was replaced")
         self.counters.links_opened += 1
         return previous

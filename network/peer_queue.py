@@ -7,9 +7,12 @@ good: STATUS repairs votes, requests time out, and bodies that a proposal names 
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 from network.frames import Channel, encode_frame
 from network.settings import CONSENSUS_BATCH_MAX, LinkSettings
+
+GREETINGS_MAX: Final = 4
 
 
 class PeerQueue:
@@ -17,6 +20,7 @@ class PeerQueue:
 
     def __init__(self, settings: LinkSettings) -> None:
         self._settings = settings
+        self._greetings: deque[bytes] = deque(maxlen=GREETINGS_MAX)
         self._consensus: deque[bytes] = deque()
         self._consensus_bytes = 0
         self._requests: deque[bytes] = deque()
@@ -29,6 +33,10 @@ class PeerQueue:
     @property
     def has_room_for_answer(self) -> bool:
         return len(self._answers) < self._settings.answers_max
+
+    def put_greeting(self, message: bytes) -> None:
+        """Ahead of everything; the oldest give way, for the newest says all."""
+        self._greetings.append(message)
 
     def put_consensus(self, message: bytes) -> bool:
         """False when the bound is reached: the message is dropped."""
@@ -60,6 +68,8 @@ class PeerQueue:
 
     def take(self) -> bytes | None:
         """The next frame, or None when nothing waits."""
+        if self._greetings:
+            return encode_frame(Channel.GREETING, [self._greetings.popleft()])
         if self._consensus:
             return encode_frame(Channel.CONSENSUS, self._take_consensus())
         if self._requests:
@@ -74,7 +84,13 @@ class PeerQueue:
 
     def clear(self) -> None:
         """The link is gone: what waited would be stale by the time it is up again."""
-        for waiting in (self._consensus, self._requests, self._answers, self._relay):
+        for waiting in (
+            self._greetings,
+            self._consensus,
+            self._requests,
+            self._answers,
+            self._relay,
+        ):
             waiting.clear()
         self._consensus_bytes = self._relay_bytes = 0
 

@@ -67,6 +67,7 @@ class FloodingPeer:
                 certificate_file=folder.node_certificate_file,
                 key_file=folder.node_key_file,
             ),
+            signing_key=self._key,
             listen_host=settings.node.link_host,
             listen_port=settings.node.link_port,
             addresses=tuple(

@@ -130,6 +130,7 @@ async def start_links(consortium: Consortium) -> AsyncIterator[StartLinks]:
             replica_set=replica_set or consortium.replica_set,
             chain_id=chain_id,
             tls=tls or consortium.load_tls(replica),
+            signing_key=consortium.keys[replica],
             listen_host=HOST,
             listen_port=port,
             addresses=addresses,

@@ -14,7 +14,7 @@ import pytest
 import structlog.testing
 
 from consensus.replica_set import ReplicaId, ReplicaSet
-from network.frames import Channel, encode_frame
+from network.frames import Channel, decode_frame, encode_frame
 from network.link_ports import KnownNode
 from network.requests import BadRequest, RequestFailed, RequestKind
 
@@ -146,6 +146,7 @@ async def test_garbage_ends_the_link_and_is_counted(
     async with open_raw(consortium, links.listen_port) as raw:
         await raw.send_bytes(GARBAGE[name])
         async with asyncio.timeout(3):
+            await skip_greeting(raw)
             assert (await raw.receive()).type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
         await wait_for(lambda: not links.connected)
         assert links.counters[ZERO].cuts == 1
@@ -190,6 +191,10 @@ async def test_penalties_add_up_to_a_cut(start_links: Any, wait_for: Any, fast: 
     assert accepting.counters[ZERO].cuts == 1
 
 
+async def skip_greeting(raw: aiohttp.ClientWebSocketResponse) -> None:
+    assert decode_frame((await raw.receive()).data).channel is Channel.GREETING
+
+
 async def test_a_new_link_replaces_the_one_before(consortium: Any, start_links: Any, wait_for: Any) -> None:
     links, inbox = await start_links(1)
     async with (
@@ -197,6 +202,8 @@ async def test_a_new_link_replaces_the_one_before(consortium: Any, start_links: 
         open_raw(consortium, links.listen_port) as second,
     ):
         await wait_for(lambda: inbox.connected == [0, 0])
+        await skip_greeting(first)
+        await skip_greeting(second)
         assert (await first.receive()).type is aiohttp.WSMsgType.CLOSE
         links.send(ZERO, b"to the second")
         links.send(ZERO, b"and again")
