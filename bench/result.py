@@ -37,6 +37,9 @@ class BenchResult:
     nodes: int
     cores: int
     transactions_committed: int
+    """As the load generator counts: whole batches whose last transaction it saw committed."""
+    history_growth: int
+    """By how many receipts the ledger grew meanwhile; the same number, or something was lost or doubled."""
     seconds: float
     committed_per_second: float
     verification_us: float
@@ -58,7 +61,12 @@ class BenchResult:
 
     @property
     def warning(self) -> str | None:
-        """Why the figures may be too low, or None."""
+        """Why the figures may be wrong, or None."""
+        if self.history_growth != self.transactions_committed:
+            return (
+                f"{self.transactions_committed} transactions were counted as committed, the ledger grew by "
+                f"{self.history_growth}: do not use these figures, and report it"
+            )
         wanted = CORES_WANTED_SHARE * self.cores
         if self.cores_used < wanted:
             return (

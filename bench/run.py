@@ -79,6 +79,7 @@ async def _measure(
     signed = _sign_all(workloads, settings.transactions, expires_ms)
     cores = count_cores()
     verifications_us = [await asyncio.to_thread(measure_verification_us, cores)]
+    history_before = (await _get_status(session, urls[0]))["history_size"]
     load = await _run_load(settings, processes, session, iter(signed), on_committed)
     verifications_us.append(await asyncio.to_thread(measure_verification_us, cores))
     statuses = await _wait_agreement(session, urls)
@@ -89,6 +90,7 @@ async def _measure(
         nodes=NODES,
         cores=cores,
         transactions_committed=load.report.committed,
+        history_growth=min(status["history_size"] for status in statuses) - history_before,
         seconds=round(load.seconds, 2),
         committed_per_second=round(rate, 1),
         verification_us=round(verification_us, 2),
@@ -168,10 +170,13 @@ async def _wait_agreement(session: aiohttp.ClientSession, urls: list[str]) -> li
     """The status of every node once all stand at one height, or after AGREE_TIMEOUT_SECONDS as they are."""
     deadline = time.monotonic() + AGREE_TIMEOUT_SECONDS
     while True:
-        statuses = []
-        for url in urls:
-            async with session.get(f"{url}/v1/status") as response:
-                statuses.append(await response.json())
+        statuses = [await _get_status(session, url) for url in urls]
         if len({status["height"] for status in statuses}) == 1 or time.monotonic() > deadline:
             return statuses
         await asyncio.sleep(0.2)
+
+
+async def _get_status(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
+    async with session.get(f"{url}/v1/status") as response:
+        status: dict[str, Any] = await response.json()
+    return status

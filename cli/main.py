@@ -23,6 +23,7 @@ from cli.recovery import recover_app
 from cli.silence import end_silence
 from cli.simulate import simulate
 from cli.vault import erase_record, rotate_keys
+from client.models.faults import list_faults
 
 
 class ChartchainGroup(TyperGroup):
@@ -42,8 +43,8 @@ class ChartchainGroup(TyperGroup):
 def _describe(error: ValidationError) -> str:
     """The first fault of each field that a request's model refused."""
     faults: dict[str, str] = {}
-    for fault in error.errors(include_url=False, include_input=False):
-        faults.setdefault(str(fault["loc"][0]) if fault["loc"] else error.title, fault["msg"])
+    for place, message in list_faults(error):
+        faults.setdefault(place.partition(".")[0], message)
     return "; ".join(f"{field}: {message}" for field, message in faults.items())
 
 

@@ -92,10 +92,6 @@ class NodeFolder:
     def vault_directory(self) -> Path:
         return self.directory / "data" / "vault"
 
-    @property
-    def log_directory(self) -> Path:
-        return self.directory / "log"
-
     def create(self) -> None:
         """Make the empty folders, `keys` and `data` for their owner only."""
         self.directory.mkdir(parents=True)

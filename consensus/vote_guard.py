@@ -43,9 +43,6 @@ class VoteGuard:
         self._votes[height, view, phase] = vote
         return vote
 
-    def get_all(self) -> tuple[Vote, ...]:
-        return tuple(self._votes.values())
-
     def forget_through(self, height: int) -> None:
         """Heights up to a durable one need no guard: nothing is ever voted there again."""
         self._votes = {slot: vote for slot, vote in self._votes.items() if slot[0] > height}

@@ -22,6 +22,7 @@ from gateway.accounts import Accounts
 from gateway.anchoring import Anchoring
 from gateway.audit import Audit
 from gateway.authentication import Authenticator
+from gateway.bodies import refuse_body
 from gateway.desk import Desk
 from gateway.errors import Handler, TooMany, Unavailable, answer_problems
 from gateway.events import Events
@@ -210,6 +211,8 @@ class Gateway:
         )
         for operation in self.operations:
             handler = self._min_height.wrap(operation)
+            if not operation.takes_body:
+                handler = refuse_body(handler)
             application.router.add_route(operation.method, operation.path, handler)
         application.router.add_get("/healthz", self._handle_health)
         application.router.add_get("/readyz", self._handle_ready)

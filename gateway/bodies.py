@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 from aiohttp import web
 from pydantic import BaseModel
 
-from gateway.errors import BadRequest, TooLarge, TooSlow, WrongMediaType
+from gateway.errors import BadRequest, Handler, TooLarge, TooSlow, WrongMediaType
 from gateway.settings import GatewaySettings
 from gateway.strict_json import read_model
 
@@ -63,6 +63,17 @@ async def _read_parts(request: web.Request, size_max: int) -> bytes:
             raise _refuse_size(size, size_max)
         parts.append(part)
     return b"".join(parts)
+
+
+def refuse_body(handler: Handler) -> Handler:
+    """The handler of an operation that takes no body: one that is sent is refused, and not read."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if request.can_read_body:
+            raise BadRequest("unexpected_body", "a body found, none expected", "send it without a body")
+        return await handler(request)
+
+    return handle
 
 
 def get_path_bytes(request: web.Request, name: str, size_bytes: int) -> bytes:

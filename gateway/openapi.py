@@ -66,8 +66,7 @@ def _describe(operation: Operation) -> dict[str, Any]:
     if operation.roles:
         described["security"] = [{"token": []}]
         described["description"] = f"Roles: {', '.join(operation.roles)}."
-    takes_raw = operation.request_types != ("application/json",)
-    if operation.request is not None or takes_raw:
+    if operation.takes_body:
         described["requestBody"] = {
             "required": True,
             "content": {

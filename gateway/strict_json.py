@@ -14,6 +14,7 @@ from typing import Final, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from client.models.faults import list_faults
 from gateway.errors import BadRequest
 
 DEPTH_MAX: Final = 32
@@ -54,10 +55,7 @@ def check_json(data: bytes) -> None:
 
 def describe_faults(error: ValidationError) -> str:
     """Where and why, without the values."""
-    faults = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(
-        f"{'.'.join(map(str, fault['loc']))[:80] or 'body'}: {fault['msg']}" for fault in faults[:5]
-    )
+    return "; ".join(f"{place}: {message}" for place, message in list_faults(error))
 
 
 def _check_depth(data: bytes) -> None:

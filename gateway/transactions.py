@@ -187,10 +187,12 @@ class Transactions:
                 signed = [base64.b64decode(item, validate=True) for item in body.transactions]
             except binascii.Error:
                 raise BadRequest("malformed", "transactions: base64 expected", "see /openapi.json") from None
-        if not 1 <= len(signed) <= TRANSACTIONS_PER_REQUEST_MAX:
+        if not signed:
+            raise BadRequest("no_transactions", "an empty list found", "send at least one transaction")
+        if len(signed) > TRANSACTIONS_PER_REQUEST_MAX:
             raise BadRequest(
                 "too_many_transactions",
-                f"{len(signed)} transactions found, 1 to {TRANSACTIONS_PER_REQUEST_MAX} expected",
+                f"{len(signed)} transactions found, at most {TRANSACTIONS_PER_REQUEST_MAX} expected",
                 "send them in several requests",
             )
         return signed

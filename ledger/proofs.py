@@ -179,7 +179,8 @@ def decode_proof(data: bytes) -> ReceiptProof | StateProof:
             return decode_as(StateProof, data[len(STATE_MAGIC) :], size_max=PROOF_BYTES_MAX)
     except EncodingError as error:
         raise ProofRefused("file", str(error)) from error
-    raise ProofRefused("file", f"begins with {data[:32]!r}; a proof file of this version was expected")
+    # Nothing of the file is repeated: it may be anything, a patient's record among others.
+    raise ProofRefused("file", "another kind of file found, a proof file of this version expected")
 
 
 def verify_proof(proof: ReceiptProof | StateProof, genesis_digest: bytes) -> ProvedReceipt | ProvedState:

@@ -72,7 +72,9 @@ class NodeCollector(Collector):
         yield CounterMetricFamily(
             "chartchain_bodies_fetched", "Bodies that came from peers on request.", value=self._bodies.fetched
         )
-
+        yield GaugeMetricFamily(
+            "chartchain_relay_waiting", "Relayed transactions not verified yet.", self._relay.waiting_count
+        )
         yield CounterMetricFamily(
             "chartchain_snapshots_served", "Answers given to nodes that join.", self._snapshot_server.served
         )

@@ -18,7 +18,7 @@ from typing import Final
 
 from contracts.calls.fields import RecordClass
 from records.fhir_classes import classify
-from records.fhir_r4 import RESOURCE_TYPES, SHAPES, VERSION, find_missing, find_other_version
+from records.fhir_r4 import COMMON_SHAPE, RESOURCE_TYPES, SHAPES, VERSION, find_missing, find_other_version
 from records.strict_json import Json, JsonRefused, Walker, decode_text
 
 BUNDLE_BYTES_MAX: Final = 8 * 1_048_576
@@ -205,7 +205,7 @@ def _check_shape(resource_type: str, resource: dict[str, Json], *, where: str) -
             expected=missing,
             why=f"FHIR R4 requires it of {resource_type}",
         )
-    for name, kind in SHAPES.get(resource_type, {}).items():
+    for name, kind in (COMMON_SHAPE | SHAPES.get(resource_type, {})).items():
         if name in resource and not isinstance(resource[name], kind):
             raise BundleRefused(
                 "bad_resource",
@@ -285,7 +285,14 @@ def _find_text(value: Json) -> str:
     return ""
 
 
-_KINDS: Final[dict[type, str]] = {dict: "an object", list: "an array", str: "text"}
+_KINDS: Final[dict[type, str]] = {
+    bool: "true or false",
+    dict: "an object",
+    float: "a number",
+    int: "a number",
+    list: "an array",
+    str: "text",
+}
 
 
 def _show_kind(value: Json) -> str:

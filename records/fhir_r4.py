@@ -72,18 +72,37 @@ REQUIRED: Final[dict[str, tuple[str, ...]]] = {
 }
 """Elements without which a resource is not one of R4; `[x]` stands for any type of value."""
 
+COMMON_SHAPE: Final[dict[str, type]] = {
+    "extension": list,
+    "id": str,
+    "implicitRules": str,
+    "language": str,
+    "meta": dict,
+    "status": str,
+    "text": dict,
+}
+"""The shape of elements that are the same in every resource that has them."""
+
 SHAPES: Final[dict[str, dict[str, type]]] = {
     "AllergyIntolerance": {"patient": dict, "code": dict},
     "Composition": {"type": dict, "title": str, "author": list},
     "Condition": {"subject": dict, "code": dict},
-    "DiagnosticReport": {"code": dict, "status": str},
-    "DocumentReference": {"content": list, "status": str},
-    "Encounter": {"class": dict, "status": str},
-    "Immunization": {"vaccineCode": dict, "patient": dict, "status": str},
+    "DiagnosticReport": {"code": dict, "category": list},
+    "DocumentReference": {"content": list},
+    "Encounter": {"class": dict},
+    "Immunization": {"vaccineCode": dict, "patient": dict},
     "MedicationRequest": {"medicationCodeableConcept": dict, "medicationReference": dict, "subject": dict},
     "MedicationStatement": {"medicationCodeableConcept": dict, "medicationReference": dict, "subject": dict},
-    "Observation": {"code": dict, "status": str},
-    "Patient": {"name": list, "identifier": list, "birthDate": str},
+    "Observation": {"code": dict, "category": list},
+    "Patient": {
+        "active": bool,
+        "address": list,
+        "birthDate": str,
+        "gender": str,
+        "identifier": list,
+        "name": list,
+        "telecom": list,
+    },
     "Procedure": {"subject": dict, "code": dict},
 }
 """Elements whose shape differs between releases or is read here, where they are present."""

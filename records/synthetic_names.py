@@ -1,6 +1,6 @@
-"""Names for synthetic patients: common family names with common given names, put together at random.
+"""Names for synthetic patients: family names that nobody has, with common given names.
 
-Nobody is meant. A name here belongs to thousands of people or to none.
+Nobody is meant, and nobody who reads such a name can take it for somebody's.
 """
 
 from __future__ import annotations
@@ -12,23 +12,24 @@ from typing import Final, Literal
 Sex = Literal["female", "male"]
 
 _FAMILY: Final = (
-    ("王", "Wang"),
-    ("李", "Li"),
-    ("张", "Zhang"),
-    ("刘", "Liu"),
-    ("陈", "Chen"),
-    ("杨", "Yang"),
-    ("黄", "Huang"),
-    ("赵", "Zhao"),
-    ("周", "Zhou"),
-    ("吴", "Wu"),
-    ("徐", "Xu"),
-    ("孙", "Sun"),
-    ("马", "Ma"),
-    ("朱", "Zhu"),
-    ("胡", "Hu"),
-    ("林", "Lin"),
+    ("样本", "Yangben"),
+    ("例如", "Liru"),
+    ("虚拟", "Xuni"),
+    ("测试", "Ceshi"),
+    ("试验", "Shiyan"),
+    ("仿真", "Fangzhen"),
+    ("模拟", "Moni"),
+    ("示例", "Shili"),
+    ("假设", "Jiashe"),
+    ("演示", "Yanshi"),
+    ("样例", "Yangli"),
+    ("范例", "Fanli"),
+    ("虚构", "Xugou"),
+    ("合成", "Hecheng"),
+    ("试用", "Shiyong"),
+    ("练习", "Lianxi"),
 )
+"""Words for what is tried out, imagined or given as an example: nobody has such a family name."""
 _GIVEN: Final[dict[Sex, tuple[tuple[str, str], ...]]] = {
     "female": (
         ("欣怡", "Xinyi"),
@@ -55,7 +56,16 @@ _GIVEN: Final[dict[Sex, tuple[tuple[str, str], ...]]] = {
         ("志明", "Zhiming"),
     ),
 }
-_ENGLISH_FAMILY: Final = ("Smith", "Brown", "Miller", "Wilson", "Taylor", "Clark", "Hill", "Green")
+_ENGLISH_FAMILY: Final = (
+    "Testwood",
+    "Samplefield",
+    "Synthwell",
+    "Demoford",
+    "Exampleby",
+    "Trialstone",
+    "Placeholm",
+    "Mockingshaw",
+)
 _ENGLISH_GIVEN: Final[dict[Sex, tuple[str, ...]]] = {
     "female": ("Anna", "Emma", "Grace", "Lucy", "Mary", "Ruth"),
     "male": ("Adam", "Ben", "Daniel", "Henry", "James", "Peter"),

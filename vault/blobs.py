@@ -1,4 +1,4 @@
-"""Where sealed bytes lie: a small interface, and files in two levels of folders behind it.
+"""Where sealed bytes lie: files in two levels of folders.
 
 A locator is 16 random bytes; the path is made of its hexadecimal digits alone, so no input can leave the
 folder, and links are never followed. A blob is written to a temporary file, synced, renamed into place, and
@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from vault.errors import VaultFailed
 
@@ -29,21 +29,8 @@ class BlobUnusable(Exception):
     """What lies under this locator is no file of the expected size: somebody put it there."""
 
 
-class BlobStore(Protocol):
-    """Sealed bytes by locator. Every method raises VaultFailed when the storage fails."""
-
-    def put_many(self, blobs: Sequence[tuple[bytes, bytes]]) -> None:
-        """Keep each (locator, sealed bytes), all durable on return; a locator is never used twice."""
-
-    def get(self, locator: bytes, *, size: int) -> bytes:
-        """The blob of `size` bytes. Raises BlobMissing or BlobUnusable."""
-
-    def delete_many(self, locators: Sequence[bytes]) -> None:
-        """Forget the blobs, durable on return; what is absent already is no error."""
-
-
 class FileBlobStore:
-    """Blobs as files of one folder of this machine."""
+    """Sealed bytes by locator, as files of one folder. A failing disk is VaultFailed everywhere."""
 
     def __init__(self, directory: Path) -> None:
         """Open or create, and drop what a crash left half written. Raises VaultFailed."""
@@ -64,6 +51,7 @@ class FileBlobStore:
         return self.directory / first / second / name
 
     def put_many(self, blobs: Sequence[tuple[bytes, bytes]]) -> None:
+        """Keep each (locator, sealed bytes), all durable on return; a locator is never used twice."""
         with self._guard("blob cannot be written"):
             for locator, sealed in blobs:
                 self._write_incoming(locator.hex(), sealed)
@@ -76,6 +64,7 @@ class FileBlobStore:
             self._sync_folders(folders)
 
     def get(self, locator: bytes, *, size: int) -> bytes:
+        """The blob of `size` bytes. Raises BlobMissing or BlobUnusable."""
         first, second, name = _split(locator)
         try:
             with (
@@ -96,6 +85,7 @@ class FileBlobStore:
             raise BlobUnusable(f"blob {name}: {error.strerror}: a link or a folder in its place") from error
 
     def delete_many(self, locators: Sequence[bytes]) -> None:
+        """Forget the blobs, durable on return; what is absent already is no error."""
         folders: set[tuple[str, str]] = set()
         for locator in locators:
             first, second, name = _split(locator)

@@ -116,12 +116,6 @@ class Index:
         rows = self._database.scan(UNANCHORED, count_max=count_max)
         return self._get_all(key[len(UNANCHORED) :] for key, _ in rows)
 
-    def iterate(self) -> Iterator[StoredVersion]:
-        for key, _ in self._database.scan(ENTRY):
-            entry = self._open(key)
-            if entry is not None:
-                yield _to_stored(entry)
-
     def find_content(self, content_name: bytes) -> bytes | None:
         """The row id of the version with this content, or None."""
         return self._database.get(BY_CONTENT + content_name)

@@ -10,7 +10,7 @@ one writes.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from threading import RLock
@@ -387,7 +387,3 @@ class Vault:
             self._index.drop_intent(row_id)
         for record in self._index.list_erasures():
             self._finish_erasure(record)
-
-    def iterate_versions(self) -> Iterator[StoredVersion]:
-        """Every version held, for checks of the whole vault."""
-        return self._index.iterate()

@@ -15,11 +15,12 @@ from crypto.signatures import SigningKey
 from ledger.transaction import decode_transaction, verify_transaction_signature
 
 
-def make_result(cores_used: float) -> BenchResult:
+def make_result(cores_used: float, *, history_growth: int = 1000) -> BenchResult:
     return BenchResult(
         nodes=4,
         cores=2,
         transactions_committed=1000,
+        history_growth=history_growth,
         seconds=1.0,
         committed_per_second=1000.0,
         verification_us=50.0,
@@ -33,6 +34,14 @@ def make_result(cores_used: float) -> BenchResult:
         client_cores_used=0.1,
         heights=(1, 1, 1, 1),
     )
+
+
+def test_a_run_that_the_ledger_does_not_bear_out_says_so() -> None:
+    assert make_result(2.0).warning is None
+    for found in (999, 1001):
+        warning = make_result(2.0, history_growth=found).warning
+        assert warning is not None
+        assert f"the ledger grew by {found}" in warning
 
 
 def test_percentiles_are_samples_of_the_run() -> None:

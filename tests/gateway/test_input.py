@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from client.models import ReadRequest
 from gateway.errors import BadRequest
 from gateway.settings import GatewaySettings
-from gateway.strict_json import check_json
+from gateway.strict_json import check_json, read_model
 
 CHALLENGE = "/v1/login/challenge"
 SUBJECT = '"' + "ab" * 16 + '"'
@@ -58,6 +59,33 @@ async def test_json_that_is_not_plain_is_refused_with_its_code(consortium: Any) 
         status, problem = await post(consortium, data)
         assert (status, problem["code"]) == (400, code), data[:80]
         assert problem["what_to_do"]
+
+
+@pytest.mark.parametrize("body", [b'{"more": NaN}', b"[" * 100_000, b"x" * 2_000_000])
+async def test_body_where_none_is_expected_is_refused(consortium: Any, body: bytes) -> None:
+    client = await consortium.login(consortium.east)
+    for method, path in (
+        ("POST", "/v1/logout"),
+        ("DELETE", f"/v1/grants/{'ab' * 16}"),
+        ("GET", "/v1/status"),
+    ):
+        status, problem = await consortium.request(
+            method, consortium.east, path, client=client, data=io.BytesIO(body)
+        )
+        assert (status, problem["code"]) == (400, "unexpected_body"), path
+    assert (await consortium.request("POST", consortium.east, "/v1/logout", client=client))[0] == 204
+
+
+def test_faults_of_a_list_are_told_once_and_in_words() -> None:
+    def describe(classes: str) -> str:
+        with pytest.raises(BadRequest) as refused:
+            read_model(ReadRequest, f'{{"alias": {SUBJECT}, "classes": {classes}, "reason": "x"}}'.encode())
+        return refused.value.message
+
+    assert "0 items found, at least 1 expected" in describe("[]")
+    assert "gossip" not in describe('["gossip"]')
+    assert describe('["gossip"]').count("classes") == 1
+    assert "Tuple" not in describe("[]") + describe('["gossip"]')
 
 
 async def test_answer_to_bad_input_repeats_none_of_its_values(consortium: Any) -> None:

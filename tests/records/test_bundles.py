@@ -182,7 +182,7 @@ def test_a_small_text_cannot_make_the_parser_build_too_much() -> None:
 
 
 def test_brackets_in_strings_do_not_count_as_depth() -> None:
-    assert split_bundle(bundle(PATIENT | {"text": "[" * 1_000 + '\\"{' * 1_000}))
+    assert split_bundle(bundle(PATIENT | {"text": {"div": "[" * 1_000 + '\\"{' * 1_000}}))
 
 
 def test_size_and_number_of_entries_are_bounded() -> None:
@@ -218,6 +218,13 @@ def test_size_and_number_of_entries_are_bounded() -> None:
         (bundle(PATIENT, {"resourceType": "Transport"}), "unknown_resource", RESOURCE_TYPE),
         (bundle(PATIENT, {"resourceType": ["Patient"]}), "unknown_resource", RESOURCE_TYPE),
         (bundle(PATIENT, {"resourceType": "Bundle"}), "nested_bundle", "/entry/1/resource"),
+        (bundle(PATIENT | {"id": 5}), "bad_resource", "/entry/0/resource/id"),
+        (bundle(PATIENT | {"gender": [1]}), "bad_resource", "/entry/0/resource/gender"),
+        (bundle(PATIENT | {"active": 1}), "bad_resource", "/entry/0/resource/active"),
+        (bundle(PATIENT | {"name": "Ada"}), "bad_resource", "/entry/0/resource/name"),
+        (bundle(PATIENT, OBSERVATION | {"meta": []}), "bad_resource", "/entry/1/resource/meta"),
+        (bundle(PATIENT, OBSERVATION | {"category": {}}), "bad_resource", "/entry/1/resource/category"),
+        (bundle(PATIENT, OBSERVATION | {"status": None}), "bad_resource", "/entry/1/resource/status"),
         (bundle(OBSERVATION), "no_patient", "/entry"),
         (bundle(PATIENT, PATIENT), "several_patients", "/entry"),
         (bundle(PATIENT, type="document"), "bad_document", "/entry/0/resource"),
@@ -302,7 +309,7 @@ def test_titles_are_short_text_that_can_be_shown() -> None:
     "code", [7, [], {}, {"coding": []}, {"coding": [7]}, {"coding": 7}, None, [{"text": 7}]]
 )
 def test_odd_shapes_give_no_title_and_no_fault(code: object) -> None:
-    resource = {"resourceType": "Basic", "code": code, "meta": 7, "category": code, "type": code}
+    resource = {"resourceType": "Basic", "code": code, "category": code, "type": code}
     assert split_bundle(bundle(PATIENT, resource))[1].title == ""
 
 

@@ -17,7 +17,7 @@ from records.synthetic import COUNT_MAX, TODAY, SyntheticPatient, generate_patie
 from records.synthetic_growth import MONTHS_OF_A_CHILD, Build, compute_height, compute_months, compute_weight
 from records.synthetic_illnesses import ILLNESSES, list_illnesses
 from records.synthetic_laboratory import draw_blood_count, get_intervals
-from records.synthetic_names import Sex
+from records.synthetic_names import Sex, draw_name
 from records.synthetic_vaccines import SCHEDULE, draw_doses
 
 Resource = dict[str, Any]
@@ -44,7 +44,15 @@ def test_the_bytes_of_a_seed_are_pinned() -> None:
     state = hashlib.sha256()
     for patient in generate_patients(7, 20):
         state.update(patient.bundle)
-    assert state.hexdigest() == "c6ad4fd1afe84ccc49b92cd65511122f38331465055e1bb1a73bfe164790b2dd"
+    assert state.hexdigest() == "f5ba2b951a05d0a3eb537a44fe01e20867b68d74dc81b9e57ec0018c03e33844"
+
+
+def test_nobody_has_such_a_name() -> None:
+    common = {"Wang", "Li", "Zhang", "Liu", "Chen", "Smith", "Brown", "Taylor", "Miller", "Wilson", "James"}
+    random = Random(1)
+    drawn = [draw_name(random, "female" if number % 2 else "male") for number in range(500)]
+    assert not common & {name.latin_family for name in drawn}
+    assert {len(name.family) for name in drawn if name.family != name.latin_family} == {2}, "no 李, no 张"
 
 
 @pytest.mark.parametrize("count", [-1, COUNT_MAX + 1])
