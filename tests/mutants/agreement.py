@@ -120,7 +120,7 @@ MUTANTS = (
         name="vote_of_any_chain",
         rule="E5",
         history="EIP-155: without the chain under the signature, what was signed for one serves on another.",
-        edits=(Edit("consensus.certificates:compute_vote_bytes", "pack(chain_id,", "pack(bytes(32),"),),
+        edits=(Edit("consensus.certificates:compute_vote_bytes", "(chain_id, epoch", "(bytes(32), epoch"),),
         caught_by=NamedTest(
             REPLICA_TESTS + "test_e5_a_vote_does_not_count_on_another_chain_in_another_phase_or_slot"
         ),
