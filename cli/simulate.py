@@ -17,9 +17,11 @@ from cli.json_target import JsonFileOption, JsonTarget
 from cli.output import console, error_console, fail, progress_bar
 from simulation.coverage import BRANCHES
 from simulation.progress import Series, WrongProgress, load_report, save_report
+from simulation.replay import NOTHING, format_replay, parse_only
 from simulation.report import Report
-from simulation.run import run_seeds
+from simulation.run import run_seed, run_seeds
 from simulation.settings import LedgerKind, Signatures, SimulationSettings
+from simulation.shrink import RUNS_MAX, shrink
 
 SAVE_EVERY_S: Final = 2.0
 TELL_EVERY_S: Final = 60.0
@@ -45,6 +47,19 @@ def simulate(
         int | None,
         typer.Option("--blocks", min=1, max=10_000, help="Go on until the chain has so many blocks."),
     ] = None,
+    transactions: Annotated[
+        int | None, typer.Option("--transactions", min=1, help="Submitted while there are faults.")
+    ] = None,
+    late_transactions: Annotated[
+        int | None, typer.Option("--late-transactions", min=0, help="Submitted one by one after healing.")
+    ] = None,
+    faulty_ms: Annotated[
+        int | None, typer.Option("--faulty-ms", min=1, help="How long there are faults, in virtual time.")
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option("--only", help=f"Of what the seed draws, only this goes wrong; or {NOTHING}."),
+    ] = None,
     ledger: Annotated[
         LedgerKind, typer.Option("--ledger", help="What executes blocks; mixed: every hundredth seed chain.")
     ] = LedgerKind.MIXED,
@@ -55,6 +70,9 @@ def simulate(
         Path | None,
         typer.Option("--resume", help="Keep progress in this file, and go on from what it says."),
     ] = None,
+    shrink_failure: Annotated[
+        bool, typer.Option("--shrink", help="Look for the smallest run in which the first failure remains.")
+    ] = False,
     json_file: JsonFileOption = None,
 ) -> None:
     """Run replicas on a faulty network and faulty disks, and check what must hold; a seed fixes all."""
@@ -62,6 +80,10 @@ def simulate(
     settings = SimulationSettings.create(
         replica_count=replicas,
         blocks=blocks,
+        transactions=transactions,
+        late_transactions=late_transactions,
+        faulty_ms=faulty_ms,
+        only=parse_only(only),
         ledger=ledger,
         signatures=Signatures.ED25519 if real_signatures else Signatures.STAND_IN,
     )
@@ -72,10 +94,27 @@ def simulate(
     target.write(report.summarize())
     if report.violations:
         first = report.violations[0]
+        replay = format_replay(first.seed, settings)
+        if shrink_failure:
+            replay = _shrink(first.seed, settings)
         fail(
             f"{report.violation_count} of {report.seeds} seeds broke an invariant, first seed {first.seed}: "
-            f"{first.invariant}; replay it with {_format_replay(first.seed, settings)}"
+            f"{first.invariant}; replay it with {replay}"
         )
+
+
+def _shrink(seed: int, settings: SimulationSettings) -> str:
+    """Show the smallest run in which the seed breaks the same invariant; the command that replays it."""
+    with progress_bar("shrinking", RUNS_MAX) as advance:
+        smallest = shrink(run_seed(seed, settings), settings, on_run=advance)
+    left = smallest.settings
+    typer.echo(
+        f"smallest of {smallest.runs} runs: {left.replica_count} replicas, {left.transactions} transactions "
+        f"and {left.late_transactions} late ones, {left.faulty_ms} ms, "
+        f"with {', '.join(left.only or ()) or 'nothing wrong'}\n{smallest.violation.format()}",
+        err=True,
+    )
+    return format_replay(seed, left)
 
 
 def _run(series: Series, count: int, *, jobs: int, resume: Path | None) -> Report:
@@ -93,7 +132,7 @@ def _run(series: Series, count: int, *, jobs: int, resume: Path | None) -> Repor
             for result in run_seeds(seeds, series.settings, jobs=max(1, min(jobs, len(seeds)))):
                 report.add(result)
                 for violation in result.violations:
-                    replay = _format_replay(violation.seed, series.settings)
+                    replay = format_replay(violation.seed, series.settings)
                     typer.echo(f"{violation.format()}\nreplay: {replay}", err=True)
                 advance()
                 now = time.monotonic()
@@ -130,20 +169,6 @@ def _tell(report: Report, count: int, *, left_s: float) -> None:
         f"{report.milliseconds_per_seed} ms a seed, about {left_s / 60:.0f} minutes left",
         err=True,
     )
-
-
-def _format_replay(seed: int, settings: SimulationSettings) -> str:
-    """The command that runs this seed again, all alike."""
-    options = [f"--seed {seed}"]
-    if settings.replica_count is not None:
-        options.append(f"--replicas {settings.replica_count}")
-    if settings.blocks_min:
-        options.append(f"--blocks {settings.blocks_min}")
-    if settings.ledger is not LedgerKind.MIXED:
-        options.append(f"--ledger {settings.ledger.value}")
-    if settings.signatures is Signatures.ED25519:
-        options.append("--real-signatures")
-    return f"chartchain simulate {' '.join(options)}"
 
 
 def _print(series: Series, report: Report) -> None:

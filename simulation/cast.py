@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from random import Random
 from typing import Final
 
 from consensus.replica_set import ReplicaId
+from simulation.selection import Selection
 
 DAY_MS: Final = 86_400_000
 HABITS: Final = (
@@ -85,6 +86,16 @@ def draw_cast(random: Random, replicas: Sequence[ReplicaId], *, may_lie: bool, l
         return Cast()
     chosen = random.sample(list(replicas), random.randint(1, faulty_max))
     return Cast({replica: _draw_part(random, may_lie, losses) for replica in chosen})
+
+
+def select_cast(cast: Cast, selection: Selection) -> Cast:
+    """Only what the selection keeps of it: a liar without any habit left is honest."""
+    faulty = {}
+    for replica, one in cast.faulty.items():
+        habits = tuple(habit for habit in one.habits if selection.keeps(f"{habit}-by-{replica}"))
+        if habits or (not one.habits and selection.keeps(f"{one.part.value}-{replica}")):
+            faulty[replica] = replace(one, habits=habits)
+    return Cast(faulty)
 
 
 def _draw_part(random: Random, may_lie: bool, losses: Sequence[str]) -> FaultyReplica:

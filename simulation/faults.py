@@ -17,6 +17,7 @@ from simulation.network import Intercept, LinkQuality, Network
 from simulation.node import Node
 from simulation.node_parts import CrashPoint
 from simulation.schedule import Schedule
+from simulation.selection import Selection
 from simulation.trace import Trace
 
 KINDS = (
@@ -35,6 +36,8 @@ KINDS = (
     "clock_jump",
     "disk_error",
 )
+QUALITIES = ("loss", "duplication", "reordering", "slow")
+"""Those of KINDS that last for the whole faulty time."""
 KIND_CHANCE = 0.35
 INTERCEPTED = ("PrePrepare", "PREPARE", "COMMIT", "COMMIT", "COMMIT", "ViewChange", "NewView", "Status")
 CRASH_PLACES = ("before_sync", "after_sync", "while_sending", "while_committing")
@@ -55,8 +58,12 @@ class FaultInjector:
         faulty_ms: int,
         kinds: tuple[str, ...] | None = None,
         clock_jumps_ms: tuple[int, ...],
+        selection: Selection,
     ) -> None:
-        """`kinds` are those that happen; None draws them. Clocks jump by one of `clock_jumps_ms`."""
+        """`kinds` are those that happen; None draws them. Clocks jump by one of `clock_jumps_ms`.
+
+        Of what is drawn, only what `selection` keeps happens.
+        """
         self.counts: Counter[str] = Counter()
         self._schedule = schedule
         self._network = network
@@ -64,6 +71,7 @@ class FaultInjector:
         self._trace = trace
         self._random = random
         self._kinds = kinds
+        self._keeps = selection.keeps
         self._clock_jumps_ms = clock_jumps_ms
         self._faulty_us = faulty_ms * _MS
 
@@ -72,17 +80,29 @@ class FaultInjector:
         random = self._random
         drawn = tuple(kind for kind in KINDS if random.random() < KIND_CHANCE)
         kinds = drawn if self._kinds is None else self._kinds
+        slowness, loss = random.choice((3, 10, 40)), random.choice((0.01, 0.05, 0.2))
+        duplication, reordering = random.choice((0.02, 0.2)), random.choice((0.02, 0.1))
+        bad = [kind for kind in kinds if kind in QUALITIES and self._keeps(f"network-{kind}")]
         self._network.quality = LinkQuality(
-            slowness=random.choice((3, 10, 40)) if "slow" in kinds else 1,
-            loss=random.choice((0.01, 0.05, 0.2)) if "loss" in kinds else 0.0,
-            duplication=random.choice((0.02, 0.2)) if "duplication" in kinds else 0.0,
-            reordering=random.choice((0.02, 0.1)) if "reordering" in kinds else 0.0,
+            slowness=slowness if "slow" in bad else 1,
+            loss=loss if "loss" in bad else 0.0,
+            duplication=duplication if "duplication" in bad else 0.0,
+            reordering=reordering if "reordering" in bad else 0.0,
         )
         self._note(f"faults of this run: {', '.join(kinds) or 'none'}; {self._network.quality}")
         for kind in kinds:
-            for _ in range(random.randint(1, 4)):
-                self._schedule.after(random.randrange(self._faulty_us), self._choose(kind))
+            if kind in QUALITIES:
+                continue
+            for number in range(random.randint(1, 4)):
+                at_us, stream = random.randrange(self._faulty_us), random.getrandbits(64)
+                if self._keeps(f"{kind}-{number}"):
+                    self._schedule.after(at_us, partial(self._begin, kind, stream))
         self._schedule.after(self._faulty_us, self.heal)
+
+    def _begin(self, kind: str, stream: int) -> None:
+        """Each fault draws from a stream of its own: it is the same whatever other faults there are."""
+        self._random = Random(stream)  # noqa: S311
+        self._choose(kind)()
 
     def heal(self) -> None:
         """No more faults: links are whole and quick, nodes start again and run."""

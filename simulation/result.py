@@ -51,3 +51,5 @@ class RunResult:
     """Injected faults by kind."""
     coverage: Mapping[str, int]
     """How often each branch of the protocol was gone through; see `coverage.BRANCHES`."""
+    elements: tuple[str, ...]
+    """All that went wrong, by names that `SimulationSettings.only` takes."""

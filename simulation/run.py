@@ -60,6 +60,7 @@ def run_seed(
         milliseconds=(time.process_time() - began) * 1_000,
         faults=world.count_faults(),
         coverage=world.coverage.count(),
+        elements=world.selection.kept,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 from consensus.settings import ReplicaSettings
 from simulation.cast import FaultyReplica
@@ -62,6 +62,8 @@ class SimulationSettings:
     """Whether there are faults at all; without, network and nodes are perfect."""
     fault_kinds: tuple[str, ...] | None = None
     """Of `faults.KINDS`, the kinds that happen; None lets the seed draw them."""
+    only: tuple[str, ...] | None = None
+    """Of all that the seed draws to go wrong, only these elements do (see `selection`); None: all of it."""
     profile: Profile | None = None
     """How far apart the replicas are; None lets the seed draw it from `profiles.PROFILES`."""
     changes: int = 0
@@ -83,17 +85,26 @@ class SimulationSettings:
     def create(
         cls,
         *,
-        replica_count: int | None = None,
         blocks: int | None = None,
-        ledger: LedgerKind = LedgerKind.LIGHT,
-        signatures: Signatures = Signatures.STAND_IN,
+        transactions: int | None = None,
+        faulty_ms: int | None = None,
+        late_transactions: int | None = None,
+        **others: Any,
     ) -> SimulationSettings:
-        """What a person asks for; about so many `blocks` commit, most of them while there are faults."""
-        asked = cls(replica_count=replica_count, ledger=ledger, signatures=signatures)
-        if blocks is None:
-            return asked
-        # Two in three transactions get a block of their own; a block takes about 40 ms.
-        return replace(asked, blocks_min=blocks, transactions=3 * blocks // 2, faulty_ms=40 * blocks)
+        """What a person asks for; None is what is usual.
+
+        About so many `blocks` commit, most of them while there are faults: two in three transactions get a
+        block of their own, and a block takes about 40 ms.
+        """
+        usual = cls(**others)
+        if blocks is not None:
+            usual = replace(usual, blocks_min=blocks, transactions=3 * blocks // 2, faulty_ms=40 * blocks)
+        return replace(
+            usual,
+            transactions=transactions or usual.transactions,
+            faulty_ms=faulty_ms or usual.faulty_ms,
+            late_transactions=usual.late_transactions if late_transactions is None else late_transactions,
+        )
 
     def choose_ledger(self, seed: int) -> SimulationSettings:
         """The settings of one seed of a series, in which the kind of ledger is decided."""

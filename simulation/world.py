@@ -9,7 +9,7 @@ from consensus.messages import Message, Vote
 from consensus.replica import Replica
 from consensus.replica_set import ReplicaId
 from simulation.bounds import check_bounded, check_journal_bounded
-from simulation.cast import Cast, FaultyReplica, Part, draw_cast
+from simulation.cast import Cast, FaultyReplica, Part, draw_cast, select_cast
 from simulation.chain_ledger import ChainKit
 from simulation.checkers import ChainChecker, InvariantBroken
 from simulation.clients import Clients
@@ -25,6 +25,7 @@ from simulation.node_factory import NodeFactory, ReplicaFactory
 from simulation.profiles import draw_placement
 from simulation.promises import PromiseChecker
 from simulation.schedule import Schedule, TooManyEvents
+from simulation.selection import Selection
 from simulation.settings import LedgerKind, SimulationSettings
 from simulation.streams import draw_stream
 from simulation.trace import Trace
@@ -54,7 +55,8 @@ class World:
         self.coverage = Coverage()
         self._verify = get_verifier(settings.signatures)
         random = draw_stream(seed, "world")
-        count = settings.replica_count or random.choices((4, 1, 2, 3, 5, 7), (60, 5, 5, 5, 15, 10))[0]
+        drawn = random.choices((4, 1, 2, 3, 5, 7), (60, 5, 5, 5, 15, 10))[0]
+        count = settings.replica_count or drawn
         # Ids are not indexes: in half of the runs they have gaps.
         self.replica_set, signers = create_members(
             seed, count=count, step=random.choice((1, 7)), kind=settings.signatures
@@ -77,7 +79,8 @@ class World:
         )
         self._promises = PromiseChecker()
         self.network = self._create_network()
-        self.cast = self._choose_cast()
+        self.selection = Selection(settings.only)
+        self.cast = select_cast(self._choose_cast(), self.selection)
         self.nodes = NodeFactory(
             seed,
             settings,
@@ -113,6 +116,7 @@ class World:
             faulty_ms=settings.faulty_ms,
             kinds=settings.fault_kinds,
             clock_jumps_ms=self._kit.clock_jumps_ms,
+            selection=self.selection,
         )
         self.membership = Membership(
             kit=self._kit,

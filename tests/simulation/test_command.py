@@ -84,6 +84,7 @@ def test_failing_seed_is_told_with_invariant_transcript_and_replay(
         milliseconds=1.0,
         faults={"loss": 1},
         coverage={},
+        elements=(),
     )
 
     def break_one(seeds: object, settings: SimulationSettings, *, jobs: int) -> Iterator[RunResult]:
@@ -97,6 +98,7 @@ def test_failing_seed_is_told_with_invariant_transcript_and_replay(
         assert expected in outcome.output
 
 
+@pytest.mark.slow
 def test_second_start_runs_only_the_seeds_that_are_left(
     app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

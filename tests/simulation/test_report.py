@@ -32,6 +32,7 @@ def make_result(seed: int, *, is_broken: bool = False) -> RunResult:
         milliseconds=20.0,
         faults={"loss": seed, "pause": 1},
         coverage={"agreement: prepared": seed},
+        elements=(),
     )
 
 
