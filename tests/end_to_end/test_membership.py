@@ -161,3 +161,46 @@ def test_a_replica_is_removed_and_another_gets_a_new_key_by_vote(
         proved = command("evidence", "verify", file, "--genesis", network.genesis_digest)
         assert proved["verified"] is True
         assert proved["proved"]["epoch"] == min(number, 2)
+
+
+def get_head(network: LocalNetwork, node: LocalNode) -> int:
+    return int(ask(network, node, lambda client: client.get_status()).height)
+
+
+def test_two_nodes_that_are_left_of_four_go_on_by_vote_of_the_institutions(
+    network: LocalNetwork, processes: LocalProcesses, tmp_path: Path
+) -> None:
+    first, second, *lost = network.nodes
+    before = commit_alias(network, first)
+    for process in processes.nodes[2:]:
+        process.kill()
+    wait_for("one head", lambda: get_head(network, first) == get_head(network, second))
+    time.sleep(1)
+    for process in processes.nodes[:2]:
+        process.stop()
+
+    file = tmp_path / "recovery"
+    keep = ("--keep", first.replica, "--keep", second.replica)
+    prepared = command("node", "recover", "prepare", first.directory, *keep, "--out", file)
+    assert prepared["is_majority"] is False
+    refused = RUNNER.invoke(app, ["node", "recover", "apply", str(first.directory), str(file)])
+    assert refused.exit_code == 1
+    assert "majority" in refused.stderr
+    for node in (first, second, lost[0]):  # The lost hospital still has its institution's key.
+        signed = command("node", "recover", "sign", file, "--key", node.folder.institution_key_file)
+    assert (signed["is_majority"], signed["epoch"]) == (True, 1)
+    for node in (first, second):
+        command("node", "recover", "apply", node.directory, file)
+    for process in processes.nodes[:2]:
+        process.start()
+
+    remaining = LocalProcesses(processes.nodes[:2], network.ca_file)
+    asyncio.run(remaining.wait_ready())
+    after = commit_alias(network, first)
+    wait_for("one state", lambda: get_head(network, first) == get_head(network, second))
+    for transaction, recovered in ((before, []), (after, [prepared["above_height"]])):
+        proof = tmp_path / transaction
+        where = ("--network", network.directory, "--node", first.name)
+        command("evidence", "receipt", transaction, "--out", proof, *where)
+        proved = command("evidence", "verify", proof, "--genesis", network.genesis_digest)
+        assert proved["proved"]["recovered_above_heights"] == recovered
