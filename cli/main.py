@@ -20,6 +20,7 @@ from cli.node import node_app
 from cli.output import fail
 from cli.people import institution_app, member_app
 from cli.recovery import recover_app
+from cli.rotation import prepare_key
 from cli.silence import end_silence
 from cli.simulate import simulate
 from cli.vault import erase_record, rotate_keys
@@ -62,6 +63,7 @@ node_app.command("end-silence")(end_silence)
 node_app.command("rotate-keys")(rotate_keys)
 node_app.command("erase-record")(erase_record)
 app.add_typer(network_app, name="network")
+node_app.command("prepare-key")(prepare_key)
 node_app.add_typer(recover_app, name="recover")
 app.add_typer(node_app, name="node")
 app.add_typer(institution_app, name="institution")

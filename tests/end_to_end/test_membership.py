@@ -19,9 +19,8 @@ from client.errors import ClientError
 from client.signing import TransactionSigner, draw_identifier
 from config.local_network import LocalNetwork, LocalNode, create_local_network
 from contracts.calls.folders import RegisterAlias
-from crypto.key_files import generate_signing_key, read_key_file, write_key_file
+from crypto.key_files import read_key_file
 from ledger.genesis import Parameters
-from network.certificates import KeyPair, issue_node_certificate
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -91,7 +90,7 @@ def adopt(network: LocalNetwork, *words: object, by: int = 0) -> None:
     """Propose at one node, vote at two others, wait until the change is effective everywhere."""
     epoch = get_epoch(network, network.nodes[0])
     options = ("--network", network.directory, "--node")
-    made = command("governance", "propose", *words, "--in-blocks", 6, *options, network.nodes[by].name)
+    made = command("governance", "propose", *words, "--in-blocks", 40, *options, network.nodes[by].name)
     assert made["adopted"] is False
     others = [node for number, node in enumerate(network.nodes) if number != by][:2]
     votes = [command("governance", "vote", made["proposal"], *options, node.name) for node in others]
@@ -101,16 +100,6 @@ def adopt(network: LocalNetwork, *words: object, by: int = 0) -> None:
         return all(get_epoch(network, node) == epoch + 1 for node in network.nodes)
 
     wait_for("the next epoch", is_effective)
-
-
-def prepare_key(network: LocalNetwork, node: LocalNode) -> Path:
-    """The next key of a node with its certificate, as an operator puts them there."""
-    key, folder = generate_signing_key(), node.folder
-    write_key_file(folder.next_node_key_file, key)
-    ca = network.directory / "ca"
-    authority = KeyPair((ca / "ca.pem").read_bytes(), (ca / "ca-key.pem").read_bytes())
-    folder.next_node_certificate_file.write_bytes(issue_node_certificate(authority, key, node.name))
-    return folder.next_node_key_file
 
 
 def list_roots(network: LocalNetwork) -> set[tuple[int, str]]:
@@ -139,7 +128,9 @@ def test_a_replica_is_removed_and_another_gets_a_new_key_by_vote(
     adopt(network, "--remove", removed.replica)
     receipts.append(commit_alias(network, first))
 
-    key_file = prepare_key(network, second)
+    made = command("node", "prepare-key", second.directory, "--ca", network.directory / "ca")
+    key_file = second.folder.next_node_key_file
+    assert made["public_key"] == read_key_file(key_file).public_key.hex()
     adopt(network, "--rotate", f"{second.replica}={key_file}", by=1)
     receipts.append(commit_alias(network, first))
     wait_for("the vote of the new key", lambda: second.replica in list_signers(network, first))
@@ -147,7 +138,7 @@ def test_a_replica_is_removed_and_another_gets_a_new_key_by_vote(
 
     shown = command("governance", "replica-set", "--network", network.directory)
     assert [row["role"] for row in shown] == ["votes", "votes", "follows", "votes"]
-    assert shown[1]["public_key"] == read_key_file(key_file).public_key.hex()
+    assert shown[1]["public_key"] == made["public_key"]
     listed = command("governance", "list", "--network", network.directory)
     assert {row["state"] for row in listed} == {"effective"}
 

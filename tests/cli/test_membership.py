@@ -1,0 +1,59 @@
+"""Keys of nodes and recovery files by command; what runs is in tests/end_to_end/test_membership.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner
+
+from cli.main import app
+from config.local_network import create_local_network
+from config.node_check import check_node
+from config.settings import load_node_settings
+from crypto.key_files import generate_signing_key, write_key_file
+
+RUNNER = CliRunner()
+
+
+def run(*words: object) -> Any:
+    return RUNNER.invoke(app, [str(word) for word in words], catch_exceptions=False)
+
+
+def test_the_next_key_of_a_node_is_made_once_with_its_certificate(tmp_path: Path) -> None:
+    network = create_local_network(tmp_path / "net", node_count=1)
+    node = network.nodes[0]
+    made = run("node", "prepare-key", node.directory, "--ca", network.directory / "ca", "--json")
+    assert made.exit_code == 0
+    assert json.loads(made.stdout)["key"] == str(node.folder.next_node_key_file)
+    assert node.folder.next_node_key_file.stat().st_mode & 0o777 == 0o600
+    check_node(load_node_settings(node.folder.settings_file, environment={}))
+    again = run("node", "prepare-key", node.directory, "--ca", network.directory / "ca")
+    assert again.exit_code == 1
+    assert "is there already" in again.stderr
+
+
+def test_a_recovery_is_not_prepared_before_the_first_block_nor_from_any_file(tmp_path: Path) -> None:
+    node = create_local_network(tmp_path / "net", node_count=1).nodes[0]
+    out = tmp_path / "recovery"
+    prepared = run("node", "recover", "prepare", node.directory, "--keep", "0", "--out", out)
+    assert prepared.exit_code == 1
+    assert "no block is certified yet" in prepared.stderr
+    out.write_bytes(b"nothing of ours")
+    for words in (("show", out), ("apply", node.directory, out)):
+        refused = run("node", "recover", *words)
+        assert refused.exit_code == 1
+        assert "a recovery file of this version was expected" in refused.stderr
+
+
+def test_governance_says_what_is_out_of_form(tmp_path: Path) -> None:
+    create_local_network(tmp_path / "net", node_count=1)
+    assert run("governance", "vote", "no id", "--network", tmp_path / "net").exit_code == 2
+    key = tmp_path / "key.pem"
+    write_key_file(key, generate_signing_key())
+    absent = run(
+        "governance", "register-node", "--key", key, "--host", "h", "--port", 1, "--network", tmp_path
+    )
+    assert absent.exit_code == 1
+    assert "chartchain network init" in absent.stderr
