@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import signal
 import sys
 import time
@@ -83,6 +84,7 @@ NEEDS_SNAPSHOT: Final = -1
 """Of `run_node` alone: the node is to join by a snapshot, then to run again."""
 NEEDS_RESTART: Final = -2
 """Likewise: another key of the node takes over."""
+DESCRIPTORS_WANTED: Final = 16_384
 CLOSE_TIMEOUT_SECONDS: Final = 5.0
 GC_THRESHOLDS: Final = (20_000, 20, 50)
 """Rarer collections: nearly all that a block allocates is freed by counting references."""
@@ -352,9 +354,7 @@ class Node:
             path = folder.institution_key_file
             raise ConfigError(path, (fault,), "use the key that was registered last") from error
         tls = build_gateway_server_context(folder.gateway_certificate_file, folder.gateway_key_file)
-        self._gateway = await start_gateway(
-            application, host=settings.gateway.host, port=settings.gateway.port, tls=tls
-        )
+        self._gateway = await start_gateway(application, settings=settings.gateway, tls=tls)
 
     async def _close(self, driving: asyncio.Task[None]) -> None:
         """Clients first, then the replica, then the network."""
@@ -444,8 +444,17 @@ def _log_overrides(content: JournalContent) -> None:
             )
 
 
+def raise_descriptor_limit() -> None:
+    """As many file descriptors as the system allows: doors and database are bounded far below that."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(hard, DESCRIPTORS_WANTED) if hard != resource.RLIM_INFINITY else DESCRIPTORS_WANTED
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 async def run_node(settings: NodeSettings, *, stops_with_stdin: bool) -> int:
     """Open and run one node until it ends; the process's exit code. Raises what kept it from starting."""
+    raise_descriptor_limit()
     _log.info("opening", folder=str(settings.folder.directory))
     disks = Disks.open(settings)
     try:
@@ -494,8 +503,7 @@ async def join_by_snapshot(settings: NodeSettings, *, stops_with_stdin: bool) ->
     )
     gateway = await start_gateway(
         build_waiting_gateway(lambda: joining.progress),
-        host=settings.gateway.host,
-        port=settings.gateway.port,
+        settings=settings.gateway,
         tls=build_gateway_server_context(folder.gateway_certificate_file, folder.gateway_key_file),
     )
     stopped = asyncio.Event()

@@ -7,6 +7,9 @@ import ssl
 
 from aiohttp import web
 
+from gateway.settings import GatewaySettings
+from network.doors import Door
+
 SHUTDOWN_SECONDS = 2.0
 KEEP_ALIVE_SECONDS = 75.0
 
@@ -15,9 +18,12 @@ _silent_log.disabled = True
 
 
 async def start_gateway(
-    application: web.Application, *, host: str, port: int, tls: ssl.SSLContext
+    application: web.Application, *, settings: GatewaySettings, tls: ssl.SSLContext, port: int | None = None
 ) -> web.AppRunner:
-    """Listen and serve; `await runner.cleanup()` stops. Raises OSError when the address is taken."""
+    """Listen and serve; `await runner.cleanup()` stops. Raises OSError when the address is taken.
+
+    `port` takes the place of the settings'.
+    """
     runner = web.AppRunner(
         application,
         access_log=None,
@@ -31,7 +37,14 @@ async def start_gateway(
     )
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port, ssl_context=tls).start()
+        await Door(
+            runner,
+            host=settings.host,
+            port=settings.port if port is None else port,
+            tls=tls,
+            connections_max=settings.sockets_max,
+            silence_ms_max=settings.silence_ms_max,
+        ).start()
     except OSError:
         await runner.cleanup()
         raise

@@ -26,6 +26,10 @@ class GatewaySettings:
     """Bundles being read at the same time; each takes several times its size in memory."""
     body_timeout_ms: int = 30_000
     """How long a client may take to send one body."""
+    sockets_max: int = 1_500
+    """Connections at once, idle ones and those in their handshake too; further ones are closed unread."""
+    silence_ms_max: int = 10_000
+    """How long a new connection may take for its handshake, and again for the headers of a request."""
     connections_max: int = 1_000
     """Requests in progress at once, waits and event streams included."""
     requests_per_second_max: int = 500

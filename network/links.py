@@ -28,6 +28,7 @@ from aiohttp import web
 
 from consensus.replica_set import ReplicaId, ReplicaSet
 from crypto.signatures import SigningKey
+from network.doors import Door
 from network.frames import Channel, encode_frame
 from network.link_ports import KnownNode, LinkHandlers, PeerAddress, RefusedLinks, RequestHandler
 from network.link_traffic import LinkTraffic
@@ -79,7 +80,7 @@ class Links:
         self._dialers: dict[ReplicaId, asyncio.Task[None]] = {}
         self._session: aiohttp.ClientSession | None = None
         self._runner: web.AppRunner | None = None
-        self._server: asyncio.Server | None = None
+        self._door: Door | None = None
         self.refused = RefusedLinks()
         self.update_nodes(
             KnownNode(replica=ReplicaId(member.replica), public_key=member.public_key)
@@ -96,14 +97,15 @@ class Links:
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await self._runner.setup()
         host, port = self._listen
-        assert self._runner.server is not None
-        self._server = await asyncio.get_running_loop().create_server(
-            self._runner.server,
-            host,
-            port,
-            ssl=self._tls.server_context,
-            ssl_handshake_timeout=self._settings.connect_timeout_ms / 1_000,
+        self._door = Door(
+            self._runner,
+            host=host,
+            port=port,
+            tls=self._tls.server_context,
+            connections_max=self._settings.sockets_max,
+            silence_ms_max=self._settings.connect_timeout_ms,
         )
+        await self._door.start()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=self._tls.client_context, limit=0, use_dns_cache=False)
         )
@@ -120,8 +122,6 @@ class Links:
         await self._traffic.wait_closed()
         if self._session is not None:
             await self._session.close()
-        if self._server is not None:
-            self._server.close()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -156,9 +156,8 @@ class Links:
     @property
     def listen_port(self) -> int:
         """The port in use; told apart from the wanted one when that was 0."""
-        assert self._server is not None
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
+        assert self._door is not None
+        return self._door.port
 
     @property
     def connected(self) -> tuple[ReplicaId, ...]:

@@ -23,7 +23,7 @@ class PeerQueue:
         self._greetings: deque[bytes] = deque(maxlen=GREETINGS_MAX)
         self._consensus: deque[bytes] = deque()
         self._consensus_bytes = 0
-        self._requests: deque[bytes] = deque()
+        self._requests: deque[bytes] = deque(maxlen=settings.requests_max)
         self._answers: deque[bytes] = deque()
         self._relay: deque[bytes] = deque()
         self._relay_bytes = 0
@@ -51,7 +51,7 @@ class PeerQueue:
         return True
 
     def put_request(self, message: bytes) -> None:
-        """The caller bounds how many requests are open."""
+        """The oldest give way: on a link that stands still they have timed out, and others were asked."""
         self._requests.append(message)
 
     def put_answer(self, message: bytes) -> None:

@@ -35,13 +35,15 @@ class LinkSettings:
     relay_bytes_max: int = 8_388_608
     """Relayed transactions that wait for a peer; the oldest give way, and are fetched when needed."""
     requests_max: int = 64
-    """Requests to a peer that wait for its answer."""
+    """Requests to a peer that wait for its answer; as many may wait to be sent."""
     answers_max: int = 16
     """Answers that wait to be sent to a peer; its requests beyond that are dropped."""
+    sockets_max: int = 512
+    """Connections that were accepted, those of strangers in their handshake included."""
     heartbeat_ms: int = 10_000
     """A silent link is probed this often, and cut when no answer comes in half the time."""
     connect_timeout_ms: int = 5_000
-    """For dialling, the TLS handshake and the greeting together."""
+    """For dialling, the TLS handshake and the greeting together; and for whoever dials here."""
     close_timeout_ms: int = 1_000
     """How long a peer may take to take leave."""
     backoff_ms: int = 100

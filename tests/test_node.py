@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -23,7 +24,17 @@ from consensus.journal import Journal
 from crypto.key_files import generate_signing_key, write_key_file
 from ledger.errors import StoreFailed
 from ledger.genesis import Parameters
-from node import EXIT_HALTED, EXIT_NOT_STARTED, EXIT_OK, Disks, Node, main, run_node
+from node import (
+    DESCRIPTORS_WANTED,
+    EXIT_HALTED,
+    EXIT_NOT_STARTED,
+    EXIT_OK,
+    Disks,
+    Node,
+    main,
+    raise_descriptor_limit,
+    run_node,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -211,3 +222,16 @@ def test_a_new_nodes_journal_is_not_missing_and_a_removed_one_is(folder: Path) -
         assert b"no fault is tolerated" in process.stderr.readline()
         _, said = process.communicate(timeout=20)
     assert process.returncode == EXIT_OK, said
+
+
+def test_a_node_takes_the_file_descriptors_that_it_may_have() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+        raise_descriptor_limit()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert soft == (
+            DESCRIPTORS_WANTED if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_WANTED)
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -351,7 +351,7 @@ async def _start_house(
             client_tls=client_tls,
         )
         port = int(url.rpartition(":")[2])
-        return await start_gateway(application, host="127.0.0.1", port=port, tls=server_tls)
+        return await start_gateway(application, settings=GatewaySettings(), port=port, tls=server_tls)
 
     return House(
         institution=institution,

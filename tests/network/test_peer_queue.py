@@ -69,6 +69,13 @@ def test_d1_relayed_transactions_give_way_oldest_first() -> None:
     assert [queue.take(), queue.take(), queue.take()] == [frames[2], frames[3], None]
 
 
+def test_d1_requests_to_a_link_that_stands_still_do_not_pile_up() -> None:
+    queue = PeerQueue(LinkSettings(requests_max=4))
+    for number in range(100):
+        queue.put_request(b"%d" % number)
+    assert [messages for _, messages in take_all(queue)] == [[b"96"], [b"97"], [b"98"], [b"99"]]
+
+
 def test_large_votes_leave_in_frames_of_about_the_batch_size() -> None:
     queue = PeerQueue(LinkSettings(batch_bytes=1_000))
     for _ in range(5):
