@@ -33,9 +33,6 @@ from simulation.trace import Trace
 SIZE_CHECK_US = 3_000_000
 """How often sizes are checked; in very long runs fifty times in all."""
 
-VOICE_US_MAX = 2_000_000
-"""Within this time a new member votes, once nothing goes wrong any more."""
-
 
 class World:
     """Everything of one run; also the observer that passes what nodes do to the checkers."""
@@ -179,7 +176,7 @@ class World:
             while (missing := settings.blocks_min - self.chain.height) > 0:
                 self.clients.submit(missing, missing * settings.faulty_ms * 1_000 // settings.transactions)
                 self._await_progress("what was submitted for more blocks")
-            self._check_voices()
+            self._await_voices()
             self._check_sizes()
         except TooManyEvents as error:
             raise InvariantBroken("bounded", str(error)) from error
@@ -211,11 +208,14 @@ class World:
             f"{missing} of {len(self.clients.hashes)} in no block; {state}",
         )
 
-    def _check_voices(self) -> None:
-        """After new blocks nobody is silent any more, whatever it had forgotten (rule P6)."""
-        if self.settings.changes:
-            # Whoever became a member with the last block has yet to hear the others.
-            self.schedule.run(self.schedule.now_us + VOICE_US_MAX, is_done=lambda: not self._list_silent())
+    def _await_voices(self) -> None:
+        """Nobody stays silent after healing, whatever it had forgotten (rule P6).
+
+        Who was started again, or became a member, a moment ago has yet to hear the others.
+        """
+        if self._list_silent():
+            until_us = self.schedule.now_us + self.settings.healing_ms_max * 1_000
+            self.schedule.run(until_us, is_done=lambda: not self._list_silent())
         if silent := self._list_silent():
             raise InvariantBroken("progress", f"may still not vote: {'; '.join(silent)}")
 

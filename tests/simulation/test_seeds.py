@@ -61,6 +61,12 @@ def test_real_ledger_gives_equal_roots_and_the_same_trace_twice_E2() -> None:
     assert len(digests) == 1
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_replica_that_was_started_again_at_the_end_has_its_time_to_hear_the_others_P6(seed: int) -> None:
+    # Seed 10,006,178 and others took one for silent that had only just been started again.
+    check_seed(seed, SimulationSettings(fault_kinds=("disk_error", "crash"), late_transactions=0))
+
+
 def test_same_seed_gives_the_same_trace() -> None:
     first, second = run_seed(7), run_seed(7)
     assert first.trace_digest == second.trace_digest
