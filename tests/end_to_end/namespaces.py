@@ -18,6 +18,8 @@ from typing import Final
 
 import pytest
 
+from bench.processes import LocalProcesses
+
 CLIENTS_HOST: Final = "10.77.0.250"
 _CLONE_NEWNET: Final = 0x40000000
 _TOOLS: Final = ("ip", "tc", "iptables-legacy")
@@ -51,9 +53,10 @@ class NodeNamespaces:
     def __exit__(self, *error: object) -> None:
         self.remove()
 
-    def compute_prefix(self, node: int) -> tuple[str, ...]:
-        """The command prefix that runs a program in the node's namespace."""
-        return ("ip", "netns", "exec", self._nodes[node])
+    def place(self, processes: LocalProcesses) -> None:
+        """Each daemon will be started in its own namespace."""
+        for node, name in zip(processes.nodes, self._nodes, strict=True):
+            node.command_prefix = ("ip", "netns", "exec", name)
 
     @contextmanager
     def as_client(self) -> Iterator[None]:

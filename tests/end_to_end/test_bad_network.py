@@ -35,8 +35,7 @@ def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, namespaces: NodeNam
 @pytest.fixture
 def processes(network: LocalNetwork, namespaces: NodeNamespaces) -> Iterator[LocalProcesses]:
     with LocalProcesses.of_network(network) as running:
-        for number, node in enumerate(running.nodes):
-            node.command_prefix = namespaces.compute_prefix(number)
+        namespaces.place(running)
         running.start()
         yield running
 

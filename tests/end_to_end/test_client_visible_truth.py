@@ -18,15 +18,23 @@ from tests.end_to_end.histories import Race, open_race
 from tests.end_to_end.ledger_audit import audit_network
 from tests.end_to_end.linearizability import check_linearizable
 from tests.end_to_end.models import GrantState, RecordState, carry_out_grant, carry_out_record
+from tests.end_to_end.namespaces import NodeNamespaces
 
 pytestmark = pytest.mark.timeout(600)
 
 
+PARAMETERS = Parameters(state_buckets_log2=8, idle_block_interval_ms=500, blocks_per_primary=20)
+
+
 @pytest.fixture
-def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalNetwork:
+def timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Daemons started by the test change views sooner."""
     monkeypatch.setenv("CHARTCHAIN_CONSENSUS__VIEW_TIMEOUT_MS", "1000")
-    parameters = Parameters(state_buckets_log2=8, idle_block_interval_ms=500, blocks_per_primary=20)
-    return create_local_network(tmp_path / "network", parameters=parameters)
+
+
+@pytest.fixture
+def network(tmp_path: Path, timeouts: None) -> LocalNetwork:
+    return create_local_network(tmp_path / "network", parameters=PARAMETERS)
 
 
 @pytest.fixture
@@ -52,6 +60,36 @@ async def test_histories_of_grants_and_records_are_linearizable_while_nodes_paus
             await asyncio.sleep(1.0)
             victim.start()
             await processes.wait_ready()
+    await check_all(network, processes, race)
+
+
+@pytest.mark.soak
+async def test_histories_are_linearizable_on_a_network_that_is_cut_one_way_and_lossy(
+    tmp_path: Path, timeouts: None
+) -> None:
+    with NodeNamespaces(4) as namespaces, namespaces.as_client():
+        network = create_local_network(tmp_path / "network", hosts=namespaces.hosts, parameters=PARAMETERS)
+        with LocalProcesses.of_network(network) as processes:
+            namespaces.place(processes)
+            processes.start()
+            await processes.wait_ready()
+            async with open_race(network, seed=1) as race:
+                for number in range(6):
+                    away, others = number % 4, [other for other in range(4) if other != number % 4]
+                    namespaces.partition([away], others)
+                    await asyncio.sleep(3.0)
+                    namespaces.heal()
+                    namespaces.drop(others[0], away)
+                    namespaces.drop(others[1], others[2])
+                    await asyncio.sleep(3.0)
+                    namespaces.heal()
+                    namespaces.lose(0.2)
+                    await asyncio.sleep(3.0)
+                    namespaces.heal()
+            await check_all(network, processes, race)
+
+
+async def check_all(network: LocalNetwork, processes: LocalProcesses, race: Race) -> None:
     check_histories(race)
     async with open_clients(network) as clients:
         await clients.wait_agreement(clients.urls, 0)

@@ -109,8 +109,7 @@ async def test_rule_L1_commits_resume_when_a_partition_heals(tmp_path: Path) -> 
     with NodeNamespaces(4) as namespaces, namespaces.as_client():
         network = create_local_network(tmp_path / "network", hosts=namespaces.hosts, parameters=PARAMETERS)
         with LocalProcesses.of_network(network) as processes:
-            for number, node in enumerate(processes.nodes):
-                node.command_prefix = namespaces.compute_prefix(number)
+            namespaces.place(processes)
             processes.start()
             await processes.wait_ready()
             async with open_clients(network) as clients, run_traffic(clients) as traffic:
