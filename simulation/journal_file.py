@@ -31,9 +31,10 @@ def tear(random: Random, synced: Sequence[Frame], unsynced: Frame) -> bytes:
 
 
 def flip_bit(random: Random, synced: Sequence[Frame]) -> bytes:
-    """The file with one bit altered."""
+    """The file with one bit altered, in half of the cases in its last frame."""
     data = bytearray(_encode(synced))
-    data[random.randrange(len(data))] ^= 1 << random.randrange(8)
+    first = len(_encode(synced[:-1])) if synced and random.random() < 0.5 else 0
+    data[random.randrange(first, len(data))] ^= 1 << random.randrange(8)
     return bytes(data)
 
 

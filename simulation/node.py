@@ -281,8 +281,9 @@ class Node:
         if self._to_persist:
             self._persist()
             return
-        if self.disk.journal_missing and not self.replica.status.is_silent:
-            self.disk.journal_missing = False
+        if self.disk.journal_missing:
+            status = self.replica.status
+            self.disk.journal_missing = status.is_starting or status.is_silent
         if self._to_send or self._to_apply:
             self._release()
 

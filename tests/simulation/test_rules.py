@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from simulation.cast import DAY_MS, LOSSES, FaultyReplica, Part
+from simulation.disk import Disk
 from simulation.faults import CRASH_PLACES
 from simulation.light_ledger import decode_light_header
 from simulation.node_parts import CrashPoint
@@ -118,6 +119,23 @@ def test_p6_a_replica_that_lost_what_it_had_written_is_silent_and_comes_back(los
         assert not result.violations, result.violations[0].format()
         lost += result.faults.get(f"crash_losing_{loss}", 0)
     assert lost > 6
+
+
+def test_p6_a_missing_journal_stays_missing_while_the_disk_refuses_the_first_record_of_the_new_one() -> None:
+    world = World(1, CALM)
+    node, missing = world.nodes[0], []
+
+    def lose() -> None:
+        node.crash("losing_journal", 10_000, Disk.lose_journal)
+        node.disk.failure = "eio"
+
+    world.schedule.after(500_000, lose)
+    world.schedule.after(1_400_000, lambda: missing.append(node.disk.journal_missing))
+    world.schedule.after(1_500_000, lambda: setattr(node.disk, "failure", None))
+    world.run()
+    assert missing == [True]
+    assert node.counts["crash_eio"] > 1
+    assert not node.disk.journal_missing
 
 
 @pytest.mark.slow
