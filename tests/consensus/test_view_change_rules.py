@@ -10,11 +10,12 @@ from typing import Any, TypeAlias
 import msgspec
 import pytest
 
-from consensus.certificates import Phase, PreparedCertificate, VoteSignature, compute_vote_bytes
+from consensus.certificates import Certificate, Phase, PreparedCertificate, VoteSignature, compute_vote_bytes
 from consensus.effects import Effects
 from consensus.events import MessageReceived, PendingChanged
 from consensus.journal_records import NewViewRecord, ViewChangeRecord, decode_record
 from consensus.messages import (
+    CommittedNotice,
     NewView,
     PrePrepare,
     ProposalRequest,
@@ -52,9 +53,13 @@ def sign_prepared(cluster: Cluster, height: int, view: int, digest: bytes) -> Pr
 
 
 def sign_view_change(
-    cluster: Cluster, replica: int, view: int, prepared: PreparedCertificate | None = None
+    cluster: Cluster,
+    replica: int,
+    view: int,
+    prepared: PreparedCertificate | None = None,
+    base: Certificate | None = None,
 ) -> ViewChange:
-    unsigned = ViewChange(0, view, None, prepared, replica, bytes(64))
+    unsigned = ViewChange(0, view, base, prepared, replica, bytes(64))
     signed = compute_signed_bytes(CHAIN_ID, unsigned)
     return msgspec.structs.replace(unsigned, signature=cluster.keys.sign(replica, tags.VIEW_CHANGE, signed))
 
@@ -170,6 +175,37 @@ def test_v5_a_new_primary_that_ignores_the_prepared_block_gets_no_votes(cluster:
     signature = cluster.keys.sign(1, tags.VOTE, message)
     effects = receive(cluster, 3, 1, PrePrepare(0, 1, 1, other.header, (), 1, signature))
     assert effects == Effects()
+
+
+def test_v5_nobody_votes_at_or_below_the_base_of_its_view(cluster: Cluster) -> None:
+    """Height 1 is final, and replica 3 never saw its block. View 1 starts from height 1, so what is prepared
+    there does not bind it; a vote there could help another block to become final."""
+    cluster.drops.append(lambda s, t, m: t != 0 and is_vote(m, Phase.COMMIT, 0))
+    cluster.drops.append(
+        lambda s, t, m: isinstance(m, CommittedNotice) or (t == 3 and isinstance(m, PrePrepare))
+    )
+    cluster.submit(b"a")
+    cluster.deliver()
+    assert cluster.get_heights() == [1, 0, 0, 0]
+    base, prepared = cluster.disks[0].chain[0][1], cluster.replicas[2]._agreement.prepared
+    cluster.drops.append(lambda *_: True)  # Block sync does not come through either.
+    changes = (
+        sign_view_change(cluster, 0, 1, base=base),
+        sign_view_change(cluster, 1, 1),
+        sign_view_change(cluster, 2, 1, prepared),
+    )
+    receive(cluster, 3, 1, sign_new_view(cluster, 1, 1, changes))
+    assert cluster.replicas[3].status.view == 1
+    other = cluster.make_proposal(1, 1, (), b"another block")
+    digest = hashlib.sha256(other.header).digest()
+    signed = compute_vote_bytes(CHAIN_ID, 0, 1, 1, Phase.PRE_PREPARE, digest)
+    signature = cluster.keys.sign(1, tags.VOTE, signed)
+    cluster.sent.clear()
+    receive(cluster, 3, 1, PrePrepare(0, 1, 1, other.header, (), 1, signature))
+    assert not cluster.get_sent(Vote, 3)
+    cluster.drops.clear()
+    cluster.run(3_000)
+    assert len({cluster.get_digest(replica, 1) for replica in range(4)}) == 1
 
 
 def test_v6_a_new_primary_fetches_the_prepared_proposal_it_misses(cluster: Cluster) -> None:

@@ -51,6 +51,22 @@ MUTANTS = (
         caught_by=NamedTest(CHOICE_TESTS + "test_v5_the_highest_view_wins_and_other_heights_do_not_count"),
     ),
     Mutant(
+        name="votes_below_the_base_of_the_view",
+        rule="V5",
+        history="Castro and Liskov 1999, 4.4: who lacks the checkpoint that a view starts from "
+        "fetches it first; what is prepared below it binds that view no more.",
+        edits=(
+            Edit(
+                "consensus.replica:Replica._may_vote",
+                "        and self._catch_up.certificate is None\n"
+                "        and self._views.is_active\n"
+                "        and self._head.height >= self._views.entered_height\n",
+                "        and self._views.is_active\n",
+            ),
+        ),
+        caught_by=NamedTest(RULE_TESTS + "test_v5_nobody_votes_at_or_below_the_base_of_its_view"),
+    ),
+    Mutant(
         name="primarys_choice_believed",
         rule="V5",
         history="FISCO-BCOS #5168 (FIB-124): what a NewView proposes was not compared with the view "
