@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from consensus.replica_set import ReplicaId
+from consensus.replica_set import ReplicaId, ReplicaSet
+from contracts.electorate import ElectorateRow
 from crypto.encoding import EncodingError, decode_as, encode
 from ledger import layout
 from ledger.block import decode_header
 from ledger.chunk_file import ChunkFile, ChunkKind
-from ledger.epochs import EpochChange
-from ledger.errors import SnapshotRefused
+from ledger.epochs import EpochChange, follow_epochs
+from ledger.errors import ProofRefused, SnapshotRefused
 from ledger.genesis import decode_genesis
+from ledger.recovery import ELECTORATE_STATE_KEY, Recovery, decode_electorate
+from ledger.recovery_file import RECOVERY_MAGIC, decode_recovery, encode_recovery
 from ledger.snapshot import (
     CertifiedHeader,
     Epochs,
@@ -27,7 +31,7 @@ from ledger.snapshot import (
 )
 from ledger.snapshot_shelf import SnapshotShelf
 from ledger.state_chunk import SubtreePlan, decode_state_chunk, encode_state_chunk
-from ledger.state_tree import compute_key_hash
+from ledger.state_tree import compute_key_hash, compute_value_hash
 from network.requests import BadRequest
 from network.snapshot_serving import SnapshotAnswer, SnapshotRequest, SnapshotServer
 from network.snapshot_sync import SnapshotSync
@@ -91,6 +95,28 @@ def make_chunk_file() -> bytes:
     return write_file(write)[0]
 
 
+ELECTORATE: Final = encode(ElectorateRow(active=((b"h" * 16, bytes(32)),), registered_count=1))
+ENTRY: Final = compute_key_hash(ELECTORATE_STATE_KEY) + compute_value_hash(ELECTORATE)
+RECOVERY: Final = EpochChange(
+    HEADER,
+    CERTIFICATE,
+    ReplicaSet(1, GENESIS.replica_set.members),
+    Recovery(signatures=(), electorate=ELECTORATE, count=1, entries=((0, ENTRY, ()),), siblings=()),
+)
+"""A recovery above a certified block, which no state of the vectors vouches for."""
+
+
+def read_recovery(data: bytes) -> EpochChange:
+    """What decodes is verified too, and must be refused."""
+    change = decode_recovery(data)
+    with pytest.raises(ProofRefused):
+        follow_epochs(GENESIS, [change])
+    if change.recovery is not None:
+        with contextlib.suppress(ProofRefused):
+            decode_electorate(change.recovery)
+    return change
+
+
 def answer_request(payload: bytes) -> bytes | None:
     """What a node without snapshots answers: nothing, to whatever makes sense."""
     shelf = SnapshotShelf(Path("no such folder"))
@@ -105,6 +131,17 @@ def take_answer(data: bytes) -> SnapshotAnswer:
 
 
 SNAPSHOT_TARGETS: Final = (
+    Target(
+        places=("ledger.recovery_file:decode_recovery", "ledger.recovery:decode_electorate"),
+        decode=read_recovery,
+        refusals=(ProofRefused,),
+        make_examples=lambda: [encode_recovery(RECOVERY)],
+        encode=encode_recovery,
+        form=MSGPACK,
+        start=len(RECOVERY_MAGIC),
+        structure=EpochChange,
+        wrap=lambda change: RECOVERY_MAGIC + encode(change),
+    ),
     Target(
         places=("network.snapshot_serving:SnapshotServer.on_request",),
         decode=answer_request,

@@ -14,6 +14,7 @@ from consensus.journal_records import JournalRecord, decode_record, encode_recor
 from consensus.messages import Message, decode_message, encode_message
 from consensus.replica_set import ReplicaId
 from crypto.encoding import EncodingError, decode, decode_as, encode
+from crypto.signatures import SigningKey
 from ledger.block import Header, decode_header
 from ledger.block_sync import SyncBlock, decode_sync_block, encode_sync_block
 from ledger.errors import BlockRefused, ProofRefused
@@ -27,6 +28,7 @@ from network.block_sync import BlocksRequest, BlockSync
 from network.bodies import BodyFetcher
 from network.frames import BadFrame, Channel, decode_frame, encode_frame
 from network.requests import Answer, BadRequest, RequestKind, decode_answer, decode_request, encode_answer
+from network.sessions import Greeting, Sessions
 from tests.consensus.test_messages import MESSAGES, RECORDS
 from tests.fuzz.mutations import MSGPACK
 from tests.fuzz.target import VECTORS, Target
@@ -85,6 +87,20 @@ def take_bodies(answer: bytes) -> None:
     found = asyncio.run(fetcher.fetch([HASH], ReplicaId(1)))
     assert not found, "no bytes were found that hash to 00 01 02 …"
     assert links.penalties or answer == encode(((),)), "a useless answer is counted"
+
+
+GREETER: Final = SigningKey(b"g" * 32)
+
+
+def greet() -> bytes:
+    return Sessions(ReplicaId(1), CHAIN_ID, GREETER.public_key, GREETER.sign).greet()
+
+
+def take_greeting(data: bytes) -> None:
+    """Whatever is greeted with, one session of a peer and one before it are kept."""
+    sessions = Sessions(ReplicaId(0), CHAIN_ID, bytes(32), GREETER.sign)
+    sessions.on_greeting(ReplicaId(1), data, {ReplicaId(1): GREETER.public_key})
+    assert not sessions.copy_reason
 
 
 class YoungLedger:
@@ -293,6 +309,15 @@ WIRE_TARGETS: Final = (
         refusals=(BadRequest,),
         make_examples=lambda: [encode_answer(Answer(7, b"payload")), encode_answer(Answer(7, None))],
         form=MSGPACK,
+    ),
+    Target(
+        places=("network.sessions:Sessions.on_greeting",),
+        decode=take_greeting,
+        refusals=(BadRequest,),
+        make_examples=lambda: [greet()],
+        form=MSGPACK,
+        structure=Greeting,
+        wrap=encode,
     ),
     Target(
         places=("network.bodies:BodyFetcher.on_request",),
