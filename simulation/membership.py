@@ -39,6 +39,7 @@ class Membership:
         clients: Clients,
         nodes: list[Node],
         keychain: Keychain,
+        faulty: frozenset[ReplicaId],
         schedule: Schedule,
         random: Random,
         changes: int,
@@ -51,6 +52,7 @@ class Membership:
         self._clients = clients
         self._nodes = {node.replica_id: node for node in nodes}
         self._keychain = keychain
+        self._faulty = faulty
         self._schedule = schedule
         self._random = random
         self._left = changes
@@ -93,7 +95,7 @@ class Membership:
         for _ in range(_DRAWS_MAX):
             kind = self._random.choice(kinds)
             members = self._change(kind, present)
-            if members is not None and _is_sound(present, members):
+            if members is not None and _is_sound(present, members) and self._is_tolerable(members):
                 return kind, ReplicaSet(present.epoch + 1, members)
         raise AssertionError(f"no sound change of {present} was found")
 
@@ -109,8 +111,15 @@ class Membership:
             members[replica] = _make_member(replica, self._find_key(replica))
         if kind == "rotate":
             replica = self._random.choice(sorted(members))
+            if replica in self._faulty:
+                return None
             members[replica] = _make_member(replica, self._keychain.create_next(replica))
         return tuple(members[replica] for replica in sorted(members))
+
+    def _is_tolerable(self, members: tuple[Member, ...]) -> bool:
+        """No more of them faulty than the protocol allows: the contracts cannot know, the simulator must."""
+        faulty = sum(member.replica in self._faulty for member in members)
+        return faulty <= (len(members) - 1) // 3
 
     def _find_key(self, replica: ReplicaId) -> bytes:
         """The key that a set named last, or its first one."""

@@ -67,7 +67,7 @@ class SimulationSettings:
     profile: Profile | None = None
     """How far apart the replicas are; None lets the seed draw it from `profiles.PROFILES`."""
     changes: int = 0
-    """How often the replica set changes, over the faulty time; in such runs nobody lies or forgets."""
+    """How often the replica set changes, over the faulty time."""
     signatures: Signatures = Signatures.STAND_IN
     ledger: LedgerKind = LedgerKind.LIGHT
     blocks_per_primary: int | None = None

@@ -121,6 +121,7 @@ class World:
             clients=self.clients,
             nodes=self.nodes,
             keychain=keychain,
+            faulty=frozenset(self.cast.faulty),
             schedule=self.schedule,
             random=draw_stream(seed, "membership"),
             changes=settings.changes,
@@ -150,9 +151,10 @@ class World:
         if settings.byzantine_count is not None:
             liar = FaultyReplica(part=Part.BYZANTINE, habits=("equivocate",))
             return Cast(dict.fromkeys(random.sample(self.ids, settings.byzantine_count), liar))
-        if not settings.faults or settings.changes:
+        if not settings.faults:
             return Cast()
-        return draw_cast(random, self.ids, may_lie=settings.byzantine, losses=self._kit.losses)
+        founders = [ReplicaId(member.replica) for member in self.replica_set.members]
+        return draw_cast(random, founders, may_lie=settings.byzantine, losses=self._kit.losses)
 
     # Running
 
