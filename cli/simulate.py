@@ -56,6 +56,9 @@ def simulate(
     faulty_ms: Annotated[
         int | None, typer.Option("--faulty-ms", min=1, help="How long there are faults, in virtual time.")
     ] = None,
+    changes: Annotated[
+        int, typer.Option("--changes", min=0, max=1_000, help="How often the replica set changes meanwhile.")
+    ] = 0,
     only: Annotated[
         str | None,
         typer.Option("--only", help=f"Of what the seed draws, only this goes wrong; or {NOTHING}."),
@@ -83,6 +86,7 @@ def simulate(
         transactions=transactions,
         late_transactions=late_transactions,
         faulty_ms=faulty_ms,
+        changes=changes,
         only=parse_only(only),
         ledger=ledger,
         signatures=Signatures.ED25519 if real_signatures else Signatures.STAND_IN,

@@ -18,6 +18,7 @@ def format_replay(seed: int, settings: SimulationSettings) -> str:
         "--transactions": (settings.transactions, usual.transactions),
         "--late-transactions": (settings.late_transactions, usual.late_transactions),
         "--faulty-ms": (settings.faulty_ms, usual.faulty_ms),
+        "--changes": (settings.changes, usual.changes),
     }
     options += [f"{name} {value}" for name, (value, expected) in numbers.items() if value != expected]
     if settings.ledger is not LedgerKind.MIXED:
