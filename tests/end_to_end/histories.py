@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import random
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -132,6 +132,12 @@ class Race:
             call_member = RegisterMember(member=self.members[-1], role="clinician", evidence=bytes(32))
             assert await caller.carry_out(call_member) == "ok"
         self._current = [draw_identifier() for _ in range(self.objects)]
+
+    def count_results(self) -> Counter[str]:
+        """How often each result was seen so far."""
+        results = [done.result for history in self.grants.values() for done in history]
+        results += [done.result for history in self.records.values() for done in history]
+        return Counter(results)
 
     def stop(self) -> None:
         self._is_stopped = True
