@@ -22,7 +22,7 @@ from gateway.accounts import Accounts
 from gateway.anchoring import Anchoring
 from gateway.audit import Audit
 from gateway.authentication import Authenticator
-from gateway.bodies import refuse_body
+from gateway.bodies import BODY_ROOM, BodyRoom, refuse_body
 from gateway.desk import Desk
 from gateway.errors import Handler, TooMany, Unavailable, answer_problems
 from gateway.events import Events
@@ -83,6 +83,7 @@ class Gateway:
         self._submit = submit
         self._halt = halt
         self._in_progress = 0
+        self._body_room = BodyRoom(settings.bodies_bytes_max)
         # Clients' waits must not use up those that the gateway's own transactions need.
         self._waiter = ReceiptWaiter(chain, waits_max=settings.waits_max)
         self._clients_waiter = ReceiptWaiter(chain, waits_max=settings.waits_max)
@@ -209,6 +210,7 @@ class Gateway:
         application = web.Application(
             middlewares=(self._metrics.measure, answer_problems, self._guard), client_max_size=0
         )
+        application[BODY_ROOM] = self._body_room
         for operation in self.operations:
             handler = self._min_height.wrap(operation)
             if not operation.takes_body:
@@ -243,6 +245,7 @@ class Gateway:
             raise Unavailable("node_stopping", "this node's disk failed", "ask another node") from error
         finally:
             self._in_progress -= 1
+            self._body_room.give_back(request)
 
     async def _handle_health(self, request: web.Request) -> web.StreamResponse:
         """The process runs and its loop turns; nothing more is said."""

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 from aiohttp import web
 from pydantic import BaseModel
 
-from gateway.errors import BadRequest, Handler, TooLarge, TooSlow, WrongMediaType
+from gateway.errors import BadRequest, Handler, TooLarge, TooSlow, Unavailable, WrongMediaType
 from gateway.settings import GatewaySettings
 from gateway.strict_json import read_model
 
@@ -18,6 +18,34 @@ SHARED_PARAMETERS: Final = web.RequestKey("shared_parameters", tuple[str, ...])
 """Query parameters of this request that were read before its handler."""
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class BodyRoom:
+    """How many bytes of bodies are in memory at once, each until its request has been answered."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self.taken = 0
+
+    def take(self, request: web.Request, size: int) -> None:
+        """Room for so many bytes more of this request. Raises Unavailable."""
+        if self.taken + size > self._bytes_max:
+            raise Unavailable(
+                "too_many_bodies",
+                f"{self.taken} bytes of requests in progress found, at most {self._bytes_max} allowed",
+                "send the request again",
+                retry_after_seconds=1,
+            )
+        self.taken += size
+        request[_TAKEN] = request.get(_TAKEN, 0) + size
+
+    def give_back(self, request: web.Request) -> None:
+        """The request has been answered, or given up."""
+        self.taken -= request.get(_TAKEN, 0)
+
+
+BODY_ROOM: Final = web.AppKey("body_room", BodyRoom)
+_TAKEN: Final = web.RequestKey("body_bytes", int)
 
 
 async def read_json_body(request: web.Request, kind: type[ModelT], *, settings: GatewaySettings) -> ModelT:
@@ -43,7 +71,10 @@ def check_media_type(request: web.Request, *allowed: str) -> str:
 
 
 async def read_body(request: web.Request, *, size_max: int, timeout_ms: int) -> bytes:
-    """At most `size_max` bytes; a longer body is refused before it is read. Raises TooLarge, TooSlow."""
+    """At most `size_max` bytes; a longer body is refused before it is read.
+
+    Raises TooLarge, TooSlow, Unavailable `too_many_bodies`.
+    """
     if request.content_length is not None and request.content_length > size_max:
         raise _refuse_size(request.content_length, size_max)
     try:
@@ -61,6 +92,7 @@ async def _read_parts(request: web.Request, size_max: int) -> bytes:
         size += len(part)
         if size > size_max:
             raise _refuse_size(size, size_max)
+        request.app[BODY_ROOM].take(request, len(part))
         parts.append(part)
     return b"".join(parts)
 

@@ -24,6 +24,8 @@ class GatewaySettings:
     """A FHIR bundle; `records.bundles` takes no larger ones."""
     bundles_at_once_max: int = 2
     """Bundles being read at the same time; each takes several times its size in memory."""
+    bodies_bytes_max: int = 134_217_728
+    """Bodies of all requests in progress together; must have room for the largest one."""
     body_timeout_ms: int = 30_000
     """How long a client may take to send one body."""
     sockets_max: int = 1_500
@@ -82,5 +84,8 @@ class GatewaySettings:
     def __post_init__(self) -> None:
         if not 1 <= self.token_seconds <= 900:
             raise ValueError(f"token_seconds: {self.token_seconds} found, 1 to 900 expected")
+        largest = max(self.json_bytes_max, self.bulk_bytes_max, self.bundle_bytes_max)
+        if self.bodies_bytes_max < largest:
+            raise ValueError(f"bodies_bytes_max: {self.bodies_bytes_max}, at least {largest} expected")
         if not 0 <= self.port <= 65_535:
             raise ValueError(f"port: {self.port} found, 0 to 65535 expected")

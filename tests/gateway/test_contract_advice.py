@@ -8,8 +8,8 @@ from pathlib import Path
 from gateway.contract_advice import ADVICE, get_advice
 
 CONTRACTS = Path(__file__).parents[2] / "contracts"
-GOVERNANCE = {"governance.py", "electorate.py", "nodes.py", "replica_sets.py", "equivocations.py"}
-"""Signed by institutions themselves, or by the node for them, never by the gateway."""
+GOVERNANCE = {"governance.py", "electorate.py", "nodes.py", "replica_sets.py"}
+"""Signed by institutions themselves, never by the gateway."""
 UNREACHED = {
     "already_frozen": "folders are frozen by transactions that institutions sign",
     "not_frozen": "likewise",

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from client.models import ReadRequest
+from gateway.bodies import BODY_ROOM
 from gateway.errors import BadRequest
 from gateway.settings import GatewaySettings
 from gateway.strict_json import check_json, read_model
@@ -219,3 +220,21 @@ class TestSlowBody:
         )
         assert answer.startswith(b"HTTP/1.1 408")
         assert b"too_slow" in answer
+
+
+async def test_bodies_of_all_requests_together_are_bounded(consortium: Any) -> None:
+    application = consortium.east.runner.app
+    room = application[BODY_ROOM]
+    room.taken = GatewaySettings().bodies_bytes_max - 10  # As if so much were being read for others.
+    status, problem = await post(consortium, f'{{"subject": {SUBJECT}}}')
+    assert (status, problem["code"]) == (503, "too_many_bodies")
+    room.taken = 0
+    for _ in range(3):
+        assert (await post(consortium, f'{{"subject": {SUBJECT}}}'))[0] == 200
+        assert (await post(consortium, "{"))[0] == 400
+    assert room.taken == 0
+
+
+def test_there_must_be_room_for_the_largest_body() -> None:
+    with pytest.raises(ValueError, match="bodies_bytes_max"):
+        GatewaySettings(bodies_bytes_max=1_000)
