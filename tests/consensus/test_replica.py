@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import msgspec
 import pytest
 
+from consensus.agreement import PROPOSALS_MAX
 from consensus.certificates import Certificate, Phase, PreparedCertificate, VoteSignature, compute_vote_bytes
 from consensus.credentials import Credentials, InvalidMessage
 from consensus.effects import Build, Effects, Validate
@@ -164,6 +165,12 @@ def test_v1_a_pre_prepare_with_any_field_altered_changes_nothing(cluster: Cluste
     assert any(isinstance(action, Validate) for action in receive(cluster, 3, 0, good).apply)
 
 
+def test_v1_a_pre_prepare_vote_without_its_proposal_is_refused(cluster: Cluster) -> None:
+    effects = receive(cluster, 3, 0, sign_vote(cluster, 0, Phase.PRE_PREPARE, DIGEST))
+    assert len(cluster.refused) == 1
+    assert not effects.send
+
+
 def test_v1_badly_signed_votes_make_no_quorum(cluster: Cluster) -> None:
     cluster.drops.append(lambda sender, target, message: target == 3 and isinstance(message, Vote))
     cluster.submit(b"a")
@@ -312,6 +319,21 @@ def test_d1_a_flood_of_votes_occupies_a_small_window(cluster: Cluster) -> None:
     slots = [slot for height in range(70) for _, slot in log.select(height)]
     assert 0 < len(slots) <= (1 + HEIGHTS_AHEAD) * (1 + VIEWS_AHEAD)
     assert all(len(slot.get_voters(phase)) <= 4 for slot in slots for phase in Phase if phase)
+
+
+def test_d1_proposals_of_a_height_that_never_ends_are_bounded_and_the_prepared_one_stays(
+    cluster: Cluster,
+) -> None:
+    cluster.drops.append(lambda sender, target, message: getattr(message, "phase", None) is Phase.COMMIT)
+    cluster.submit(b"a")
+    cluster.deliver()
+    agreement = cluster.replicas[3]._agreement
+    prepared = agreement.prepared.digest
+    for number in range(2 * PROPOSALS_MAX):
+        agreement.keep(number.to_bytes(32, "big"), Proposal(b"%d" % number, ()))
+    assert len(agreement._proposals) == PROPOSALS_MAX
+    assert agreement.get_proposal(prepared) is not None
+    assert agreement.get_proposal((2 * PROPOSALS_MAX - 1).to_bytes(32, "big")) is not None
 
 
 def test_early_messages_for_the_next_height_are_kept(cluster: Cluster) -> None:

@@ -229,4 +229,14 @@ MUTANTS = (
         ),
         caught_by=NamedTest(REPLICA_TESTS + "test_e7_two_votes_for_one_slot_become_evidence_once"),
     ),
+    Mutant(
+        name="vote_that_no_replica_sends_raises",
+        rule="V1",
+        history="besu #2471, sawtooth-pbft #181: what peers send must not end or stop the process; here a "
+        "PRE_PREPARE vote outside of a PRE-PREPARE, which has no place among the votes.",
+        edits=(
+            Edit("consensus.replica:Replica._on_vote", "if message.phase is Phase.PRE_PREPARE:", "if False:"),
+        ),
+        caught_by=NamedTest(REPLICA_TESTS + "test_v1_a_pre_prepare_vote_without_its_proposal_is_refused"),
+    ),
 )

@@ -168,6 +168,16 @@ MUTANTS = (
         caught_by=NamedTest(REPLICA_TESTS + "test_d1_a_flood_of_votes_occupies_a_small_window"),
     ),
     Mutant(
+        name="proposals_of_a_height_kept_without_bound",
+        rule="D1",
+        history="celo-blockchain #183: what was kept of each round added up while a height did not end.",
+        edits=(Edit("consensus.agreement:Agreement.keep", "len(self._proposals) <= PROPOSALS_MAX", "True"),),
+        caught_by=NamedTest(
+            REPLICA_TESTS
+            + "test_d1_proposals_of_a_height_that_never_ends_are_bounded_and_the_prepared_one_stays"
+        ),
+    ),
+    Mutant(
         name="view_changes_verified_without_bound",
         rule="D1",
         history="Aardvark (NSDI 2009): a flood of costly messages from one replica took PBFT's "
