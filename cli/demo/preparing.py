@@ -39,11 +39,16 @@ async def register_folders(stage: Stage) -> list[str]:
     stage.doctor = await stage.register_person(stage.other_hospital, "clinician")
     child = stage.get_child()
     return [
-        f"folders at {len(holders)} institutions: {len(patients)}, every alias a random number of its own",
+        f"{_count(len(patients), 'folder')} at {_count(min(len(patients), len(holders)), 'institution')}, "
+        "every alias a random number of its own",
         f"the main patient is a child (alias {child.alias[:8]}…): a guardian speaks for it by mandate "
         f"{child.mandate[:8]}…, {MANDATE_DAYS} days",
         "names, birthdays and identity numbers stay with the institution; none is on the ledger",
     ]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 async def _attest_guardian(officer: Client, alias: str) -> Child:
