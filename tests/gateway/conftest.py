@@ -6,6 +6,7 @@ once and commits the same block on every institution's ledger. Everything else i
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -315,6 +316,9 @@ async def consortium(
     await session.close()
     for house in houses.values():
         await house.runner.cleanup()
+    # As the daemon does: a database that is closed under a thread crashes the process.
+    await asyncio.get_running_loop().shutdown_default_executor()
+    for house in houses.values():
         house.vault.close()
         house.chain.close()
 
