@@ -49,6 +49,7 @@ from consensus.replica_set import VIEW_MAX, ReplicaId
 from crypto import tags
 from crypto.encoding import EncodingError
 from crypto.hashing import compute_digest
+from simulation.disk import StoredBlock
 from simulation.false_answers import falsify_blocks, falsify_bodies
 from simulation.forgery import Forger
 from simulation.frames import (
@@ -114,6 +115,14 @@ class ByzantineNode(Node):
         self._rival: tuple[int, bytes] = (0, b"")
         """Height and digest of the last of them."""
         self._view_changes: dict[tuple[int, int], ViewChange] = {}
+
+    def start(self) -> None:
+        super().start()
+        self._forger.follow(self.ledger.epoch.replica_set)
+
+    def on_block(self, block: StoredBlock, state_root: bytes) -> None:
+        super().on_block(block, state_root)
+        self._forger.follow(self.ledger.epoch.replica_set)
 
     # What leaves the node
 

@@ -58,9 +58,13 @@ class Forger:
         self._replica = replica
         self._signer = signer
         self._chain_id = chain_id
-        self._replica_set = replica_set
         self._blocks_per_primary = blocks_per_primary
         self._random = random
+        self.follow(replica_set)
+
+    def follow(self, replica_set: ReplicaSet) -> None:
+        """Speak as one of this set from now on."""
+        self._replica_set = replica_set
         self._epoch = Epoch(replica_set.epoch)
         self._members = [ReplicaId(member.replica) for member in replica_set.members]
 
