@@ -29,6 +29,7 @@ class Agreement:
     """One height; replaced by the next height's once its block is durable."""
 
     __slots__ = (
+        "_commits_searched",
         "_credentials",
         "_diverged",
         "_failed",
@@ -66,6 +67,7 @@ class Agreement:
         self.is_committing_empty = False
         self._retry_ms = retry_ms
         self._request_after_ms = 0
+        self._commits_searched = -1
         self._credentials = credentials
         self._guard = guard
         self._log = log
@@ -186,6 +188,8 @@ class Agreement:
 
     def find_certificate(self) -> Certificate | None:
         """A quorum of COMMITs in any view that is kept."""
+        if self._log.commits_added == self._commits_searched:
+            return None
         quorum = self._credentials.replica_set.quorum.size
         for view, slot in self._log.select(self.height):
             if slot.count(Phase.COMMIT) < quorum:
@@ -194,6 +198,7 @@ class Agreement:
                 signatures = slot.tally(Phase.COMMIT, digest, self._credentials, quorum)
                 if signatures is not None:
                     return Certificate(self._credentials.epoch, self.height, view, digest, signatures)
+        self._commits_searched = self._log.commits_added
         return None
 
     def complete(self, certificate: Certificate) -> bool:
@@ -280,9 +285,8 @@ class Agreement:
         vote = self._guard.sign(self._credentials, self.height, view, phase, digest)
         if vote is None:
             return None
-        slot = self._log.get(self.height, view)
         if phase is not Phase.PRE_PREPARE:
-            slot.add(vote, is_verified=True)
+            self._log.add_own(vote)
         if is_first:
             self._persist(vote)
             if phase is not Phase.PRE_PREPARE:

@@ -101,7 +101,7 @@ def restore(
         slot = log.get(vote.height, vote.view)
         proposal = agreement.get_proposal(vote.digest)
         if vote.phase is not Phase.PRE_PREPARE:
-            slot.add(vote, is_verified=True)
+            log.add_own(vote)
         elif proposal is not None:
             slot.digest, slot.pre_prepare = vote.digest, make_pre_prepare(vote, proposal)
 

@@ -89,10 +89,12 @@ class Slot:
 class VoteLog:
     """Slots inside the window; and each replica's highest vote, to remind it of that after a restart."""
 
-    __slots__ = ("_accused", "_height", "_slots", "_view_high", "_view_low", "latest")
+    __slots__ = ("_accused", "_height", "_slots", "_view_high", "_view_low", "commits_added", "latest")
 
     def __init__(self) -> None:
         self._accused: set[int] = set()
+        self.commits_added = 0
+        """Goes up with every COMMIT: while it stands still no new certificate can be found."""
         self.latest: dict[int, Vote] = {}
         self._slots: dict[int, dict[int, Slot]] = {}
         self._height = self._view_low = self._view_high = 0
@@ -147,6 +149,7 @@ class VoteLog:
         self.remember(vote)
         slot = self.get(vote.height, vote.view)
         earlier = slot.add(vote)
+        self.commits_added += vote.phase is Phase.COMMIT
         if earlier is None or vote.replica in self._accused:
             return None
         credentials.verify_vote(vote)
@@ -156,6 +159,11 @@ class VoteLog:
             slot.replace(vote)
             return None
         return self._accuse(earlier, vote)
+
+    def add_own(self, vote: Vote) -> None:
+        """Keep a PREPARE or COMMIT that I have signed."""
+        self.get(vote.height, vote.view).add(vote, is_verified=True)
+        self.commits_added += vote.phase is Phase.COMMIT
 
     def _accuse(self, first: Vote, second: Vote) -> Contradiction | None:
         """Equivocation, told once for each replica and height (rule E7)."""

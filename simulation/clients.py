@@ -10,8 +10,8 @@ from simulation.ledger_kit import SimulatedTransaction
 from simulation.node import Node
 from simulation.schedule import Schedule
 
-RETRY_MS_MIN = 250
-RETRY_MS_MAX = 700
+RETRY_MS_MIN = 400
+RETRY_MS_MAX = 900
 REACH_US_MAX = 10_000
 """How long a request is on its way."""
 

@@ -31,6 +31,7 @@ from consensus.events import (
     ChainSynced,
     Event,
     MessageReceived,
+    PendingChanged,
     ProposalBuilt,
     ProposalValidated,
     Tick,
@@ -160,8 +161,10 @@ class Watch:
     def add_step(self, event: Event, effects: Effects) -> None:
         """One step of the replica."""
         if isinstance(event, MessageReceived):
-            self._heard[_get_kind(event.message), self._mode] += 1
-        elif not isinstance(event, Tick):
+            message = event.message
+            # Written out, since this is done for every message of every run.
+            self._heard[message.phase if type(message) is Vote else type(message), self._mode] += 1
+        elif not isinstance(event, Tick | PendingChanged):
             self._add_outcome(event)
         if effects is NOTHING:
             return
@@ -194,16 +197,18 @@ class Watch:
     def _name_send(self, event: Event, send: Send) -> str | None:
         message = send.message
         match message:
+            case Vote() | ViewChange() if send.to is None:
+                return None  # Counted where it is journaled.
             case Status():
                 return self._note_status(message)
             case PrePrepare() if send.to is None:
                 again = not isinstance(event, ProposalBuilt)
                 return f"agreement: proposed {'again what was prepared' if again else 'afresh'}"
-            case NewView() if send.to is not None:
+            case NewView():
+                if send.to is None:
+                    return None
                 whose = "sent again" if message.replica == self._replica else "of another passed on"
                 return f"repair: NEW-VIEW {whose}"
-            case ViewChange() | Vote() | NewView() if send.to is None:
-                return None  # Counted where it is journaled.
             case _:
                 return _SENDS[type(message)]
 

@@ -123,7 +123,7 @@ class SimulationSettings:
             idle_block_interval_ms=self.idle_block_interval_ms,
             build_retry_ms=50,
             status_interval_ms=self.status_interval_ms,
-            notice_interval_ms=25,
+            notice_interval_ms=50,
             sync_retry_ms=200,
             rejoin_timeout_ms=3_000,
             # A replica knows the time as of its last tick only.

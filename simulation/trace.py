@@ -66,8 +66,8 @@ class Trace:
     ) -> None:
         """One step of a replica; `data` are the bytes of a message as it came in."""
         waiting = self._waiting
-        if isinstance(event, MessageReceived):
-            waiting += (b"%d %d %d " % (time_us, replica, event.sender), data or b"")
+        if data is not None and isinstance(event, MessageReceived):
+            waiting += (b"%d %d %d" % (time_us, replica, event.sender), data)
         elif effects is NOTHING and isinstance(event, Tick):
             waiting.append(b"%d %d" % (time_us, replica))
             return
