@@ -6,8 +6,9 @@ contradict itself. Actions are carried out by the driver; their outcomes come ba
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct  # As events are, and for the same reason.
 
 from consensus.certificates import Certificate
 from consensus.journal_records import JournalRecord
@@ -16,16 +17,14 @@ from consensus.ports import Freshness, Proposal
 from consensus.replica_set import Epoch, Height, ReplicaId, View
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Send:
+class Send(Struct, frozen=True, kw_only=True):
     """A message to one replica, or to all others."""
 
     to: ReplicaId | None
     message: Message
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Build:
+class Build(Struct, frozen=True, kw_only=True):
     """Execute pending transactions on the head; answered by `ProposalBuilt`, with a proposal or without."""
 
     epoch: Epoch
@@ -35,8 +34,7 @@ class Build:
     """The idle interval has passed: a block without transactions keeps block time moving."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Validate:
+class Validate(Struct, frozen=True, kw_only=True):
     """Fetch, execute and compare; answered by `ProposalValidated`. The head is one below `height`."""
 
     epoch: Epoch
@@ -50,8 +48,7 @@ class Validate:
     """None for a re-proposal and for a certified block: proposer and clock are then not checked."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommitBlock:
+class CommitBlock(Struct, frozen=True, kw_only=True):
     """Make a validated block durable with its certificate; answered by `BlockDurable`."""
 
     proposal: Proposal
@@ -59,16 +56,14 @@ class CommitBlock:
     certificate: Certificate
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Discard:
+class Discard(Struct, frozen=True, kw_only=True):
     """A speculation that will not become final by this vote; its transactions stay pending."""
 
     proposal: Proposal
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestSync:
+class RequestSync(Struct, frozen=True, kw_only=True):
     """Blocks up to `height` are certified and missing here; `source` showed the certificate.
 
     Repeated until `ChainSynced` reaches the height, with the next source each time."""
@@ -77,38 +72,33 @@ class RequestSync:
     source: ReplicaId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForwardOldest:
+class ForwardOldest(Struct, frozen=True, kw_only=True):
     """Half the timeout has passed: send the body of the oldest pending transaction to the primary."""
 
     primary: ReplicaId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TruncateJournal:
+class TruncateJournal(Struct, frozen=True, kw_only=True):
     """`height` is durable: keep what `journal_records.select_needed` selects."""
 
     height: Height
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportEvidence:
+class ReportEvidence(Struct, frozen=True, kw_only=True):
     """Two verified votes of one replica for one epoch, height, view and phase, with different digests."""
 
     first: Vote
     second: Vote
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportRefusal:
+class ReportRefusal(Struct, frozen=True, kw_only=True):
     """A peer sent what no honest replica sends: to be counted against it; `reason` says what."""
 
     sender: ReplicaId
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Halt:
+class Halt(Struct, frozen=True, kw_only=True):
     """This replica must stop: going on could contradict the others."""
 
     reason: str
@@ -128,8 +118,7 @@ Action: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effects:
+class Effects(Struct, frozen=True, kw_only=True):
     """The outcome of one step; the three parts are carried out strictly in this order."""
 
     persist: tuple[JournalRecord, ...] = ()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct  # Five times quicker to make than frozen dataclasses; one is made at every step.
 
 from consensus.certificates import Certificate
 from consensus.messages import Message
@@ -11,16 +12,14 @@ from consensus.ports import Proposal
 from consensus.replica_set import Epoch, Height, ReplicaId, ReplicaSet, View
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MessageReceived:
+class MessageReceived(Struct, frozen=True, kw_only=True):
     """A decoded message; `sender` is whom the transport authenticated, which the message may contradict."""
 
     sender: ReplicaId
     message: Message
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tick:
+class Tick(Struct, frozen=True, kw_only=True):
     """Time has passed. A replica does nothing before its first tick."""
 
     monotonic_ms: int
@@ -29,8 +28,7 @@ class Tick:
     """Milliseconds since 1970-01-01 UTC, for the freshness of proposals only."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProposalBuilt:
+class ProposalBuilt(Struct, frozen=True, kw_only=True):
     """The answer to `Build`; without a proposal there was nothing to propose."""
 
     epoch: Epoch
@@ -40,8 +38,7 @@ class ProposalBuilt:
     digest: bytes | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProposalValidated:
+class ProposalValidated(Struct, frozen=True, kw_only=True):
     """The answer to `Validate`."""
 
     epoch: Epoch
@@ -56,8 +53,7 @@ class ProposalValidated:
     Ordinary for a wrong proposal; fatal when a quorum has certified it (rule E2)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlockDurable:
+class BlockDurable(Struct, frozen=True, kw_only=True):
     """The answer to `CommitBlock`: synced to disk, and now the head."""
 
     height: Height
@@ -66,8 +62,7 @@ class BlockDurable:
     """The next height's replica set where this block changed it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChainSynced:
+class ChainSynced(Struct, frozen=True, kw_only=True):
     """Block sync has brought the head, durably, to `height`."""
 
     height: Height
@@ -79,15 +74,13 @@ class ChainSynced:
     """Of the block that closed the epoch before; `certificate` itself when None and `replica_set` is new."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PendingChanged:
+class PendingChanged(Struct, frozen=True, kw_only=True):
     """The oldest pending transaction (its signed hash) is now another one, or there is none."""
 
     oldest: bytes | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerConnected:
+class PeerConnected(Struct, frozen=True, kw_only=True):
     """A link to a replica of the set is up (again)."""
 
     replica: ReplicaId

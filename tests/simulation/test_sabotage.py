@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 import pytest
+from msgspec.structs import replace as replace_fields
 
 import consensus.certificates
 import consensus.credentials
@@ -126,7 +127,7 @@ class _Hasty(Replica):
 
     def step(self, event: Event) -> Effects:
         effects = super().step(event)
-        return replace(effects, persist=())
+        return replace_fields(effects, persist=())
 
 
 def test_unpersisted_votes_are_caught_P1_P2(find_violation: Hunt) -> None:
@@ -141,7 +142,7 @@ class _ForgetsProofs(Replica):
     def step(self, event: Event) -> Effects:
         effects = super().step(event)
         kept = tuple(r for r in effects.persist if type(r).__name__ not in ("PreparedRecord",))
-        return replace(effects, persist=kept)
+        return replace_fields(effects, persist=kept)
 
 
 def test_commit_without_prepared_certificate_on_disk_is_caught_P2(find_violation: Hunt) -> None:
@@ -242,7 +243,7 @@ def test_exception_in_a_step_is_caught(find_violation: Hunt) -> None:
 class _Quitter(Replica):
     def step(self, event: Event) -> Effects:
         effects = super().step(event)
-        return replace(effects, apply=(*effects.apply, Halt(reason="tired")))
+        return replace_fields(effects, apply=(*effects.apply, Halt(reason="tired")))
 
 
 def test_honest_replica_that_halts_is_caught(find_violation: Hunt) -> None:
@@ -383,13 +384,15 @@ class _ChangesItsStory(Replica):
 
     def step(self, event: Event) -> Effects:
         effects = super().step(event)
-        return replace(effects, send=tuple(map(self._alter, effects.send)))
+        return replace_fields(effects, send=tuple(map(self._alter, effects.send)))
 
     def _alter(self, send: Send) -> Send:
         message = send.message
         if not isinstance(message, ViewChange) or send.to is None:
             return send
-        return replace(send, message=self._credentials.sign_view_change(View(message.view), None, None))
+        return replace_fields(
+            send, message=self._credentials.sign_view_change(View(message.view), None, None)
+        )
 
 
 def test_second_view_change_for_one_view_is_caught(find_violation: Hunt) -> None:
@@ -420,7 +423,7 @@ class _Slanderer(Replica):
         if not isinstance(event, MessageReceived):
             return effects
         refusal = ReportRefusal(sender=event.sender, reason="I do not like it")
-        return replace(effects, apply=(*effects.apply, refusal))
+        return replace_fields(effects, apply=(*effects.apply, refusal))
 
 
 def test_honest_replica_that_is_refused_is_caught(find_violation: Hunt) -> None:
@@ -437,7 +440,7 @@ class _Accuser(Replica):
         if not isinstance(event, MessageReceived) or not isinstance(event.message, Vote):
             return effects
         accusation = ReportEvidence(first=event.message, second=event.message)
-        return replace(effects, apply=(*effects.apply, accusation))
+        return replace_fields(effects, apply=(*effects.apply, accusation))
 
 
 def test_evidence_that_proves_nothing_is_caught_E7(find_violation: Hunt) -> None:
@@ -452,7 +455,7 @@ class _RemembersAll(Replica):
     def step(self, event: Event) -> Effects:
         effects = super().step(event)
         kept = tuple(action for action in effects.apply if not isinstance(action, TruncateJournal))
-        return replace(effects, apply=kept)
+        return replace_fields(effects, apply=kept)
 
 
 def test_journal_that_grows_is_caught_D1(find_violation: Hunt) -> None:

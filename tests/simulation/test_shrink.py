@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import typer
+from msgspec.structs import replace as replace_fields
 from typer.testing import CliRunner
 
 from cli.simulate import simulate
@@ -28,7 +29,7 @@ class _Quitter(Replica):
     def step(self, event: Event) -> Effects:
         effects = super().step(event)
         if isinstance(event, ChainSynced):
-            return replace(effects, apply=(*effects.apply, Halt(reason="tired")))
+            return replace_fields(effects, apply=(*effects.apply, Halt(reason="tired")))
         return effects
 
 
@@ -132,7 +133,7 @@ def test_shrink_prints_the_smallest_run_and_its_replay(monkeypatch: pytest.Monke
     step = Replica.step
 
     def break_down(self: Replica, event: Event) -> Effects:
-        return replace(step(self, event), apply=(Halt(reason="tired"),))
+        return replace_fields(step(self, event), apply=(Halt(reason="tired"),))
 
     monkeypatch.setattr(Replica, "step", break_down)
     app = typer.Typer()
