@@ -53,7 +53,9 @@ def init(
         as_json=as_json,
     )
     if nodes < FAULT_TOLERANT_NODES_MIN:
-        error_console.print(f"note: {nodes} nodes tolerate no fault, {FAULT_TOLERANT_NODES_MIN} tolerate one")
+        error_console.print(
+            f"note: a network of {nodes} tolerates no fault, one of {FAULT_TOLERANT_NODES_MIN} tolerates one"
+        )
     if not as_json:
         console.print(f"start it with `chartchain network up {folder}`")
 

@@ -154,7 +154,7 @@ def test_doctor_looks_a_node_over_and_names_what_is_wrong(tmp_path: Path) -> Non
 
 def test_fewer_than_four_nodes_tolerate_no_fault_and_init_says_so(tmp_path: Path) -> None:
     few = run("network", "init", tmp_path / "few", "--nodes", "2", "--json")
-    assert "2 nodes tolerate no fault" in few.stderr
+    assert "a network of 2 tolerates no fault" in few.stderr
     assert len(json.loads(few.stdout)["nodes"]) == 2
     assert "tolerate" not in run("network", "init", tmp_path / "four").output
 
