@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(900)
 
 HALTED = 3
 DAY_SECONDS = 86_400
-KILLS = 40
+KILLS = 20
 
 
 @pytest.fixture
