@@ -100,6 +100,11 @@ class Epochs:
         self._sets = (genesis.replica_set, *(change.replica_set for change in changes))
         self._ends = tuple(change.certificate.height for change in changes)
 
+    def closes(self, header: Header) -> bool:
+        """Whether another set takes over above this block: it names one, or the institutions handed over."""
+        is_handed_over = header.height in self._ends[-1:]
+        return is_handed_over or header.next_replica_set_digest != header.replica_set_digest
+
     def verify(self, certified: CertifiedHeader, where: str) -> Header:
         """The header, when the replica set of its height certified it. Raises SnapshotRefused."""
         height = certified.certificate.height
@@ -218,7 +223,7 @@ def verify_manifest(manifest: Manifest, genesis: Genesis) -> VerifiedManifest:
     """The manifest, once everything in it follows from the genesis. Raises SnapshotRefused."""
     epochs = Epochs(genesis, manifest.epoch_changes)
     header = epochs.verify(manifest.head, "head")
-    closes_epoch = header.next_replica_set_digest != header.replica_set_digest
+    closes_epoch = epochs.closes(header)
     if len(manifest.epoch_changes) != header.epoch + closes_epoch:
         raise SnapshotRefused("epochs", len(manifest.epoch_changes), header.epoch + closes_epoch)
     plan = SubtreePlan(genesis.parameters.state_buckets_log2)
