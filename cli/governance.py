@@ -145,6 +145,8 @@ def replica_set(
         for item in found.nodes
     ]
     title = f"epoch {found.epoch} at height {found.height}, quorum {found.quorum}"
+    for entry in found.recoveries:
+        title += f"; epoch {entry.epoch} was opened by the institutions above height {entry.above_height}"
     show_rows(rows, as_json=as_json, title=title)
 
 

@@ -9,6 +9,7 @@ from client.models import Role
 from contracts.electorate import get_electorate
 from contracts.governance import ProposalRow, list_proposals, list_votes
 from contracts.nodes import list_nodes
+from contracts.recoveries import list_recoveries
 from gateway.authentication import Authenticator
 from gateway.bodies import build_json, check_query
 from gateway.operations import Operation
@@ -64,6 +65,10 @@ class GovernanceView:
             proposals=tuple(
                 self._describe(proposal, row, frozenset(voices))
                 for proposal, row in list_proposals(chain.state)
+            ),
+            recoveries=tuple(
+                models.RecoveryEntry(epoch=epoch, above_height=row.height)
+                for epoch, row in list_recoveries(chain.state)
             ),
         )
         return build_json(answer)

@@ -15,7 +15,7 @@ from consensus.certificates import Certificate, InvalidCertificate
 from crypto.encoding import EncodingError, decode_as, encode
 from ledger.block import HEADER_BYTES_MAX, compute_header_digest, decode_header
 from ledger.block_rules import verify_before_execution
-from ledger.errors import BlockRefused, ResultsDiffer
+from ledger.errors import BlockRefused, EpochUnknown, ResultsDiffer
 from ledger.transaction import TRANSACTION_BYTES_MAX, TransactionRefused, decode_transaction
 
 if TYPE_CHECKING:
@@ -73,8 +73,9 @@ def serve_blocks(chain: Chain, height_from: int, *, count_max: int, bytes_max: i
 def begin_sync_commit(chain: Chain, block: SyncBlock) -> PendingCommit:
     """Verify and execute the next block; then `write` it and `Chain.finish_commit`.
 
-    Raises BlockRefused when the peer gave something else than the certified next block, ResultsDiffer when
-    it is certified and this node finds other results: then it must halt.
+    Raises BlockRefused when the peer gave something else than the certified next block, EpochUnknown when
+    that cannot be known here, ResultsDiffer when it is certified and this node finds other results: then it
+    must halt.
     """
     try:
         header = decode_header(block.header)
@@ -85,6 +86,8 @@ def begin_sync_commit(chain: Chain, block: SyncBlock) -> PendingCommit:
     certificate = block.certificate
     if (certificate.height, certificate.digest) != (header.height, digest):
         raise BlockRefused("certificate", certificate.digest, digest)
+    if header.height == chain.head.height + 1 and header.epoch > chain.replica_set.epoch:
+        raise EpochUnknown(header.height, header.epoch, chain.replica_set.epoch)
     signed_hashes = [transaction.signed_hash for transaction in transactions]
     verify_before_execution(
         header, signed_hashes, head=chain.head, replica_set=chain.replica_set, chain_id=chain.chain_id

@@ -3,6 +3,7 @@
     TransactionRefused  (ledger.transaction)  the client's: the transaction is not taken in, nothing stored
     LedgerError
     ├── BlockRefused      the peer's: the proposal or synced block is dropped and counted
+    │   └── EpochUnknown  nobody's yet: the block is of an epoch that this ledger was not told of
     ├── ProofRefused      whoever showed the proof: it does not prove what it claims
     ├── NotHeld           the asker's: this node does not hold, or cannot prove, what was asked for
     ├── SnapshotRefused   the peer's: a manifest or chunk is not what the certified header commits to
@@ -29,6 +30,21 @@ class BlockRefused(LedgerError):
         self.where = where
         self.found = found
         self.expected = expected
+
+
+class EpochUnknown(BlockRefused):
+    """The next block is of a later epoch although the head closed none.
+
+    The institutions may have recovered the ledger there, and then the operator has a file to apply. It may as
+    well be a lie.
+    """
+
+    def __init__(self, height: int, found: int, present: int) -> None:
+        super().__init__("epoch", found, present)
+        self.advice = (
+            f"height {height}: a peer has a block of epoch {found}, and here epoch {present} goes on; if the "
+            "institutions have recovered the ledger, apply their file with `chartchain node recover apply`"
+        )
 
 
 class ProofRefused(LedgerError):

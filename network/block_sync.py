@@ -21,7 +21,7 @@ from crypto.encoding import EncodingError, decode_as, encode
 from ledger.block_rules import BlockHead
 from ledger.block_sync import SYNC_BLOCK_BYTES_MAX, SyncBlock
 from ledger.epochs import CurrentEpoch
-from ledger.errors import BlockRefused
+from ledger.errors import BlockRefused, EpochUnknown
 from network.link_ports import LinkRequests
 from network.requests import BadRequest, RequestFailed, RequestKind
 from network.settings import FetchSettings
@@ -193,6 +193,10 @@ class BlockSync:
             for block in self._decode(answer, count):
                 if await self._apply(block):
                     self.counters.blocks += 1
+        except EpochUnknown as error:
+            # Not held against the peer: after a recovery it is the one that is right.
+            self.counters.refused += 1
+            _log.warning("epoch unknown", replica=peer, reason=error.advice)
         except (EncodingError, BlockRefused) as error:
             self.counters.refused += 1
             _log.warning("block refused", replica=peer, height=self._chain.head.height + 1, reason=str(error))

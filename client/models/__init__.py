@@ -45,7 +45,13 @@ from client.models.base import (
     Text,
     TimeMs,
 )
-from client.models.governance import GovernanceAnswer, KeyChangeEntry, NodeAnswer, ProposalEntry
+from client.models.governance import (
+    GovernanceAnswer,
+    KeyChangeEntry,
+    NodeAnswer,
+    ProposalEntry,
+    RecoveryEntry,
+)
 from client.models.grants import GrantAnswer, GrantEntry, GrantRequest, GrantsAnswer, RevokeAnswer
 from client.models.ledger import (
     BlockAnswer,
@@ -115,6 +121,7 @@ __all__ = [
     "ReadRecord",
     "ReadRequest",
     "RecordChecks",
+    "RecoveryEntry",
     "RevokeAnswer",
     "Role",
     "SignatureHex",

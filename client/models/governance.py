@@ -45,6 +45,13 @@ class ProposalEntry(Model):
     rejected_by: tuple[Identifier, ...]
 
 
+class RecoveryEntry(Model):
+    """An epoch that the institutions opened because the replicas could not."""
+
+    epoch: Count
+    above_height: Count
+
+
 class GovernanceAnswer(Model):
     """As of the head."""
 
@@ -55,3 +62,4 @@ class GovernanceAnswer(Model):
     """Institutions that have a voice."""
     nodes: tuple[NodeAnswer, ...]
     proposals: tuple[ProposalEntry, ...]
+    recoveries: tuple[RecoveryEntry, ...]

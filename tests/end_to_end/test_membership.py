@@ -189,6 +189,8 @@ def test_two_nodes_that_are_left_of_four_go_on_by_vote_of_the_institutions(
     asyncio.run(remaining.wait_ready())
     after = commit_alias(network, first)
     wait_for("one state", lambda: get_head(network, first) == get_head(network, second))
+    found = ask(network, second, lambda client: client.get_governance())
+    assert [entry.above_height for entry in found.recoveries] == [prepared["above_height"]]
     for transaction, recovered in ((before, []), (after, [prepared["above_height"]])):
         proof = tmp_path / transaction
         where = ("--network", network.directory, "--node", first.name)

@@ -31,7 +31,7 @@ async def test_nodes_and_proposals_are_shown_with_who_voted_how(consortium: Any)
     await officer.submit_and_wait(consortium.sign(west).sign(Propose(PROPOSAL, (1,), (), (), height)))
     await officer.submit_and_wait(consortium.sign(watch).sign(Vote(PROPOSAL, False)))
     found = await officer.get_governance()
-    assert (found.epoch, found.quorum, len(found.electorate)) == (0, 1, 3)
+    assert (found.epoch, found.quorum, len(found.electorate), found.recoveries) == (0, 1, 3, ())
     assert [(node.replica, node.votes, node.link_host) for node in found.nodes] == [
         (0, True, ""),
         (1, False, "node.example"),

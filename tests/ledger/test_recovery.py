@@ -13,7 +13,7 @@ from contracts.recoveries import list_recoveries
 from contracts.replica_sets import get_replica_set, get_scheduled
 from crypto.encoding import encode
 from ledger.block_sync import begin_sync_commit, serve_blocks
-from ledger.errors import BlockRefused, ProofRefused
+from ledger.errors import EpochUnknown, ProofRefused
 from ledger.proofs import decode_proof, verify_proof
 from ledger.recovery_file import decode_recovery, encode_recovery, prepare_recovery, sign_change
 from tests.ledger.consortium import Consortium
@@ -167,8 +167,9 @@ def test_nodes_with_the_same_recovery_agree_whoever_signed_their_copies(consorti
     consortium.chain.recover(sign(consortium, change, 0, 1, 2))
     consortium.commit(consortium.register(0, "first"))
     (last,) = serve_blocks(consortium.chain, late.head.height + 1, count_max=9, bytes_max=1 << 20)
-    with pytest.raises(BlockRefused, match="epoch"):
+    with pytest.raises(EpochUnknown, match="epoch") as refused:
         begin_sync_commit(late, last)  # Without the institutions' word no node follows.
+    assert "recover apply" in refused.value.advice
     late.recover(sign(consortium, change, 1, 2, 3))
     pending = begin_sync_commit(late, last)
     pending.write()

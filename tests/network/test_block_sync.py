@@ -9,13 +9,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import structlog.testing
 
 from consensus.certificates import Certificate, VoteSignature
 from consensus.replica_set import Member, ReplicaId, ReplicaSet
 from crypto.encoding import encode
 from ledger.block_sync import SyncBlock
 from ledger.epochs import CurrentEpoch
-from ledger.errors import BlockRefused
+from ledger.errors import BlockRefused, EpochUnknown
 from network.block_sync import BlocksRequest, BlockSync
 from network.requests import BadRequest, RequestFailed, RequestKind
 from network.settings import FetchSettings
@@ -260,3 +261,14 @@ def test_a_request_for_more_than_one_answer_holds_gets_what_fits() -> None:
     assert world.sync.on_request(ReplicaId(1), encode(BlocksRequest(1, 200))) is not None
     assert served == [4]
     assert world.sync.on_request(ReplicaId(1), encode(BlocksRequest(101, 1))) is None
+
+
+async def test_a_block_of_an_unknown_epoch_is_not_held_against_the_peer_and_the_log_says_what_to_do() -> None:
+    world = make_world({1: serve(3)}, FakeChain(error=EpochUnknown(1, 1, 0)))
+    with structlog.testing.capture_logs() as lines:
+        world.sync.request(3, ReplicaId(1))
+        await world.finish()
+    assert world.links.penalised == []
+    assert world.failures == []
+    assert world.sync.counters.refused == 1
+    assert "chartchain node recover apply" in lines[0]["reason"]
