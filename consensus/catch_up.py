@@ -19,7 +19,7 @@ class CatchUp:
     __slots__ = (
         "_after_ms",
         "_attempts",
-        "_follow_after_ms",
+        "_followed_ms",
         "_outbox",
         "_retry_ms",
         "_sources",
@@ -33,7 +33,7 @@ class CatchUp:
         self._retry_ms = retry_ms
         self._sources: tuple[int, ...] = ()
         self._after_ms = 0
-        self._follow_after_ms = 0
+        self._followed_ms: dict[int, int] = {}
         self._attempts = 0
 
     def is_news(self, certificate: Certificate) -> bool:
@@ -52,16 +52,18 @@ class CatchUp:
         """`source` says that it is in a later epoch, which cannot be verified from this one.
 
         Block sync verifies each block with the set of its own height, so asking costs no trust, only a
-        request.
+        request. Each source has a pace of its own, or a liar that is always first would keep the others out.
         """
-        if self.certificate is None and height > head and now_ms >= self._follow_after_ms:
-            self._follow_after_ms = now_ms + self._retry_ms
+        followed_ms = self._followed_ms.get(source)
+        is_due = followed_ms is None or now_ms - followed_ms >= self._retry_ms
+        if self.certificate is None and height > head and is_due:
+            self._followed_ms[source] = now_ms
             reachable = min(height, head + HINT_HEIGHTS_MAX)
             self._outbox.apply(RequestSync(height=Height(reachable), source=source))
 
     def reach(self, height: int) -> None:
         """`height` is durable."""
-        self._follow_after_ms = 0
+        self._followed_ms.clear()
         if self.certificate is not None and self.certificate.height <= height:
             self.certificate = None
 

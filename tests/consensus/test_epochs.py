@@ -206,6 +206,9 @@ def test_a_claim_of_a_later_epoch_costs_a_liar_a_request_at_a_time_and_stops_nob
         effects = cluster.replicas[0].step(MessageReceived(sender=ReplicaId(3), message=message))
         asked += [action for action in effects.apply if isinstance(action, RequestSync)]
     assert [(request.height, request.source) for request in asked] == [(64, 3)]
+    honest = sign_status(cluster, 2, epoch=1, height=5)
+    effects = cluster.replicas[0].step(MessageReceived(sender=ReplicaId(2), message=honest))
+    assert [action.source for action in effects.apply if isinstance(action, RequestSync)] == [2]
     commit_blocks(cluster, 2)
     assert cluster.get_heights() == [2] * 4
     assert 0 in get_voters(cluster, 2)

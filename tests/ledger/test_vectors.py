@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from consensus.certificates import Certificate
-from crypto.encoding import decode_as
+from crypto.encoding import decode_as, encode
 from ledger.block import decode_header
+from ledger.epochs import EpochChange
 from ledger.genesis import decode_genesis
 from ledger.proofs import ProvedReceipt, ProvedState, decode_proof, verify_proof
 from ledger.receipt import decode_receipt
@@ -86,3 +87,18 @@ def test_the_pinned_proofs_verify(vectors: Any) -> None:
     assert proved["receipt"].receipt.code == "ok"
     assert proved["present"].row is not None
     assert proved["absent"].row is None
+
+
+def test_a_change_of_the_replica_set_and_what_recovers_it_are_laid_out_as_documented(vectors: Any) -> None:
+    epochs, chain_id = vectors["epochs"], bytes.fromhex(vectors["genesis"]["chain_id"])
+    replica_set = bytes.fromhex(epochs["replica_set"])
+    assert sha256(b"chartchain:replica-set:1\x00" + replica_set).hexdigest() == epochs["replica_set_digest"]
+    change = decode_as(EpochChange, bytes.fromhex(epochs["change"]), size_max=65_536)
+    assert encode(change.replica_set) == replica_set
+    assert change.recovery is None
+    last = vectors["blocks"][-1]
+    assert (change.header.hex(), encode(change.certificate).hex()) == (last["header"], last["certificate"])
+    statement = encode(
+        (chain_id, last["fields"]["height"], bytes.fromhex(last["digest"]), change.replica_set)
+    )
+    assert statement.hex() == epochs["recovery_statement"]

@@ -29,8 +29,10 @@ from crypto.encoding import encode  # noqa: E402
 from crypto.signatures import SigningKey  # noqa: E402
 from ledger.chain import Chain  # noqa: E402
 from ledger.contract_set import ContractSet  # noqa: E402
+from ledger.epochs import EpochChange  # noqa: E402
 from ledger.genesis import Genesis, Institution, Parameters  # noqa: E402
 from ledger.history_tree import HistoryTree  # noqa: E402
+from ledger.recovery import compute_statement_bytes  # noqa: E402
 from ledger.state_tree import StateTree  # noqa: E402
 from ledger.transaction import Call, SignedTransaction, encode_transaction, sign_transaction  # noqa: E402
 
@@ -100,6 +102,7 @@ def compute_vectors() -> dict[str, Any]:
                 "present": chain.prove_state(entries.compute_state_key(b"key 1")).encode().hex(),
                 "absent": chain.prove_state(entries.compute_state_key(b"key 2")).encode().hex(),
             }
+            epochs = describe_epochs(chain, replicas[1:])
         finally:
             chain.close()
     return {
@@ -109,6 +112,7 @@ def compute_vectors() -> dict[str, Any]:
         "state_roots": compute_state_roots(),
         "history_roots": compute_history_roots(),
         "proofs": proofs,
+        "epochs": epochs,
     }
 
 
@@ -139,6 +143,21 @@ def commit(chain: Chain, replicas: list[SigningKey], transactions: list[SignedTr
             }
             for receipt in committed.receipts
         ],
+    }
+
+
+def describe_epochs(chain: Chain, replicas: list[SigningKey]) -> dict[str, str]:
+    """The next replica set, the change to it above the head, and what institutions sign to recover it."""
+    head = chain.head
+    assert head.certificate is not None
+    following = ReplicaSet(
+        1, tuple(Member(number, key.public_key, b"h" * 16) for number, key in enumerate(replicas, start=1))
+    )
+    return {
+        "replica_set": encode(following).hex(),
+        "replica_set_digest": following.compute_digest().hex(),
+        "change": encode(EpochChange(head.header_bytes, head.certificate, following)).hex(),
+        "recovery_statement": compute_statement_bytes(head.header_bytes, head.header, following).hex(),
     }
 
 
