@@ -11,7 +11,9 @@ import pytest
 
 from bench.processes import LocalProcesses, NodeProcess
 from config.local_network import LocalNetwork, create_local_network
+from contracts.grants import PairEntry, pairs
 from ledger.genesis import Parameters
+from ledger.proofs import ProvedState, decode_proof, verify_proof
 from tests.end_to_end.clients import open_clients
 from tests.end_to_end.histories import Race, open_race
 from tests.end_to_end.ledger_audit import audit_network
@@ -60,6 +62,7 @@ async def test_histories_of_grants_and_records_are_linearizable_while_nodes_paus
             victim.start()
             await processes.wait_ready()
         await wait_contradictions(race)
+        await check_proofs_after_a_pause(network, processes, race)
     await check_all(network, processes, race)
 
 
@@ -88,6 +91,31 @@ async def test_histories_are_linearizable_on_a_network_that_is_cut_one_way_and_l
                     namespaces.heal()
                 await wait_contradictions(race)
             await check_all(network, processes, race)
+
+
+async def check_proofs_after_a_pause(network: LocalNetwork, processes: LocalProcesses, race: Race) -> None:
+    """A gateway that was away is asked for what the others acknowledged meanwhile: with `min_height` its
+    proof is not older than that, and shows every revocation."""
+    regulator = race.callers[-1].clients[0]
+    await pause(processes.nodes[-1], seconds=1.0)
+    revoked = [
+        grant
+        for grant, history in race.grants.items()
+        if any((done.action, done.result) == ("revoke", "ok") for done in history)
+    ]
+    heights = [(await caller.clients[0].get_status()).height for caller in race.callers[:-1]]
+    entries: dict[bytes, PairEntry] = {}
+    for caller in race.callers:
+        data = await regulator.get_grant_proof(
+            race.alias.hex(), institution=caller.node.institution.hex(), min_height=max(heights)
+        )
+        proved = verify_proof(decode_proof(data), network.chain_id)
+        assert isinstance(proved, ProvedState)
+        assert proved.block.header.height >= max(heights)
+        if proved.row is not None:
+            entries |= {entry.grant: entry for entry in pairs.decode_row(proved.row).entries}
+    assert revoked
+    assert all(entries[grant].closed_height for grant in revoked)
 
 
 async def check_all(network: LocalNetwork, processes: LocalProcesses, race: Race) -> None:
