@@ -114,6 +114,9 @@ class Agreement:
             self._validated[event.digest] = event.view
             self._refused_ms.pop(event.digest, None)
             return
+        for outcomes in (self._refused_ms, self._failed, self._diverged):
+            if len(outcomes) >= PROPOSALS_MAX:
+                outcomes.clear()  # What still matters is found again by executing it again.
         self._refused_ms[event.digest] = now_ms
         if event.has_diverged:
             self._diverged.add(event.digest)

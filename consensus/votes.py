@@ -15,6 +15,8 @@ from consensus.messages import PrePrepare, Vote
 
 HEIGHTS_AHEAD: Final = 1
 """Votes are kept for the height at work and this many after it."""
+VIEWS_BEHIND: Final = 2
+"""Where views were asked for in vain, votes are kept for the last one entered and so many before the last."""
 VIEWS_AHEAD: Final = 2
 """Votes are kept for the view at work and this many after it (rule D1)."""
 
@@ -89,7 +91,16 @@ class Slot:
 class VoteLog:
     """Slots inside the window; and each replica's highest vote, to remind it of that after a restart."""
 
-    __slots__ = ("_accused", "_height", "_slots", "_view_high", "_view_low", "commits_added", "latest")
+    __slots__ = (
+        "_accused",
+        "_height",
+        "_slots",
+        "_view_high",
+        "_view_low",
+        "_view_near",
+        "commits_added",
+        "latest",
+    )
 
     def __init__(self) -> None:
         self._accused: set[int] = set()
@@ -97,13 +108,18 @@ class VoteLog:
         """Goes up with every COMMIT: while it stands still no new certificate can be found."""
         self.latest: dict[int, Vote] = {}
         self._slots: dict[int, dict[int, Slot]] = {}
-        self._height = self._view_low = self._view_high = 0
+        self._height = self._view_low = self._view_near = self._view_high = 0
 
     def move(self, *, height: int, view_low: int, view_high: int) -> None:
-        """Set the window: from `height` at work and `view_low` up to a little after `view_high`."""
+        """Set the window: from `height` at work on, in `view_low` and around `view_high`.
+
+        Views between the last one entered and the one asked for are many where view changes fail again and
+        again; what is final from there is learnt by its certificate.
+        """
         if height != self._height:
             self._accused.clear()
         self._height, self._view_low, self._view_high = height, view_low, view_high
+        self._view_near = max(view_low, view_high - VIEWS_BEHIND)
         self._slots = {
             height: {view: slot for view, slot in views.items() if self.accepts(height, view)}
             for height, views in self._slots.items()
@@ -111,9 +127,8 @@ class VoteLog:
         }
 
     def accepts(self, height: int, view: int) -> bool:
-        return (
-            self._height <= height <= self._height + HEIGHTS_AHEAD
-            and self._view_low <= view <= self._view_high + VIEWS_AHEAD
+        return self._height <= height <= self._height + HEIGHTS_AHEAD and (
+            view == self._view_low or self._view_near <= view <= self._view_high + VIEWS_AHEAD
         )
 
     def get(self, height: int, view: int) -> Slot:

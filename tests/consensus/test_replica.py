@@ -26,7 +26,7 @@ from consensus.journal_records import PreparedRecord, ProposalRecord, VoteRecord
 from consensus.messages import CommittedNotice, PrePrepare, Status, Vote
 from consensus.ports import Proposal
 from consensus.replica_set import Epoch, Height, ReplicaId, View
-from consensus.votes import HEIGHTS_AHEAD, VIEWS_AHEAD
+from consensus.votes import HEIGHTS_AHEAD, VIEWS_AHEAD, VIEWS_BEHIND, VoteLog
 from crypto import tags
 
 Cluster: TypeAlias = Any
@@ -334,6 +334,17 @@ def test_d1_proposals_of_a_height_that_never_ends_are_bounded_and_the_prepared_o
     assert len(agreement._proposals) == PROPOSALS_MAX
     assert agreement.get_proposal(prepared) is not None
     assert agreement.get_proposal((2 * PROPOSALS_MAX - 1).to_bytes(32, "big")) is not None
+
+
+def test_d1_views_asked_for_in_vain_do_not_widen_the_window() -> None:
+    log = VoteLog()
+    for highest in range(1_000):
+        log.move(height=5, view_low=0, view_high=highest)
+        for view in (0, highest - 1, highest, highest + VIEWS_AHEAD):
+            if log.accepts(5, view):
+                log.get(5, view)
+        assert len(list(log.select(5))) <= 1 + VIEWS_BEHIND + 1 + VIEWS_AHEAD
+    assert [view for view, _ in log.select(5)] == [0, 997, 998, 999, 1_000, 1_001]
 
 
 def test_early_messages_for_the_next_height_are_kept(cluster: Cluster) -> None:

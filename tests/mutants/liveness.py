@@ -161,8 +161,8 @@ MUTANTS = (
         edits=(
             Edit(
                 "consensus.votes:VoteLog.accepts",
-                "self._view_low <= view <= self._view_high + VIEWS_AHEAD",
-                "self._view_low <= view",
+                "self._view_near <= view <= self._view_high + VIEWS_AHEAD",
+                "self._view_near <= view",
             ),
         ),
         caught_by=NamedTest(REPLICA_TESTS + "test_d1_a_flood_of_votes_occupies_a_small_window"),
