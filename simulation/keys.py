@@ -46,6 +46,10 @@ class Keychain:
         self._keys[replica][public_key] = signer
         return public_key
 
+    def use(self, replica: ReplicaId, public_key: bytes) -> None:
+        """The ledger has this key for the replica from now on, whether it stays a member or not."""
+        self._used[replica] = public_key
+
     def choose(self, replica: ReplicaId, named: bytes | None) -> tuple[bytes, Signer]:
         """The key that the replica set names, if it names one; else the one that was used last."""
         keys = self._keys[replica]

@@ -69,6 +69,7 @@ class Membership:
         before, after = self._chain.get_set(block.height), self._chain.get_set(block.height + 1)
         former, named = before.get_public_key(replica), after.get_public_key(replica)
         if former is not None and named not in (None, former):
+            self._keychain.use(replica, named)
             node, delay_us = self._nodes[replica], self._random.randrange(1, 50_000)
             down_us = self._random.randrange(1_000, 200_000)
             self._schedule.after(delay_us, lambda: node.crash("new_key", down_us))
