@@ -12,18 +12,20 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from crypto.encoding import encode
+import structlog
+
+from crypto.encoding import EncodingError, encode
 from crypto.hashing import DIGEST_BYTES
 from ledger import layout
 from ledger.chunk_file import ChunkFile, ChunkKind
 from ledger.contract_set import ContractSet
-from ledger.errors import SnapshotRefused
+from ledger.errors import SnapshotRefused, StoreFailed, StoreInUse
 from ledger.genesis_block import compute_genesis_block
 from ledger.history_tree import HistoryTree
 from ledger.pacing import Pacer
 from ledger.settings import StoreSettings
 from ledger.snapshot import HISTORY_CHUNK_LEAVES, VerifiedBlock, VerifiedManifest
-from ledger.speculation import encode_head
+from ledger.speculation import decode_head, encode_head
 from ledger.state_chunk import decode_state_chunk
 from ledger.store import Store
 
@@ -31,6 +33,8 @@ BATCH_BYTES: Final = 1_048_576
 """Rows written to the new database at once."""
 LEAVES_PER_ROW: Final = 256
 """Leaf hashes in one row of a joined node; where blocks are committed, a row has one block's."""
+
+_log = structlog.get_logger("ledger.snapshots")
 
 Rows = Iterable[tuple[bytes, bytes]]
 
@@ -46,8 +50,9 @@ def install_snapshot(
 ) -> None:
     """Put the snapshot's ledger in the place of the one in `ledger_directory`, which must not be open.
 
-    Raises SnapshotRefused when a part is missing or was damaged since it was verified, WorkStopped,
-    StoreFailed, OSError.
+    A ledger that has blocks may be the last that has them: it stays beside the new one, for the operator to
+    keep or to delete. Raises SnapshotRefused when a part is missing or was damaged since it was verified,
+    WorkStopped, StoreFailed, OSError.
     """
     building = ledger_directory.with_name(ledger_directory.name + ".building")
     shutil.rmtree(building, ignore_errors=True)
@@ -58,13 +63,10 @@ def install_snapshot(
     finally:
         store.close()
     _sync_folder(building)
-    replaced = ledger_directory.with_name(ledger_directory.name + ".replaced")
-    shutil.rmtree(replaced, ignore_errors=True)
     if ledger_directory.exists():
-        ledger_directory.rename(replaced)
+        _put_aside(ledger_directory, settings)
     building.rename(ledger_directory)
     _sync(ledger_directory.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def verify_block(snapshot: VerifiedManifest, chunks: ChunkFile, height: int, chunk: bytes) -> VerifiedBlock:
@@ -150,6 +152,26 @@ def _gather(rows: Rows) -> Iterator[list[tuple[bytes, bytes]]]:
             yield batch
             batch, size = [], 0
     yield batch
+
+
+def _put_aside(ledger_directory: Path, settings: StoreSettings) -> None:
+    """Rename the ledger to `ledger.until-HEIGHT`; one that has nothing but its genesis is deleted."""
+    try:
+        store = Store.open(ledger_directory, settings)
+        row = store.get(layout.HEAD)
+        store.close()
+        height = 0 if row is None else decode_head(row)[0]
+    except StoreInUse:
+        raise
+    except (StoreFailed, EncodingError):
+        height = -1  # Damaged: whoever inspects it may find out how far it went.
+    if height == 0:
+        shutil.rmtree(ledger_directory)
+        return
+    until = ledger_directory.with_name(f"{ledger_directory.name}.until-{height if height > 0 else 'unknown'}")
+    shutil.rmtree(until, ignore_errors=True)
+    ledger_directory.rename(until)
+    _log.warning("the replaced ledger is kept", folder=str(until))
 
 
 def _sync_folder(folder: Path) -> None:

@@ -227,6 +227,23 @@ def test_an_interrupted_installation_leaves_the_ledger_that_was_there(source: So
         assert source.install("joined", chunks).head == source.chain.head
 
 
+def test_a_replaced_ledger_that_has_blocks_is_kept_and_an_empty_one_is_not(source: Source) -> None:
+    kit = source.kit
+    behind = kit.open("joined")
+    kit.commit(behind, kit.note(b"only here"))
+    kit.chains.remove(behind)
+    behind.close()
+    with source.copy(kit.directory / "chunks") as chunks:
+        assert source.install("joined", chunks).head.height == 30
+        kept = kit.open("joined.until-1")
+        assert kept.get_block(1) is not None
+        kit.open("empty")
+        kit.chains.pop().close()
+        source.install("empty", chunks)
+    names = {path.name for path in kit.directory.iterdir() if path.is_dir()}
+    assert names == {"source", "joined", "joined.until-1", "empty"}
+
+
 def test_a_part_that_is_missing_or_damaged_is_named(source: Source) -> None:
     path = source.kit.directory / "chunks"
     source.copy(path).close()
