@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from pathlib import Path
 from typing import Annotated, Final
@@ -51,7 +52,11 @@ def add_node(
     except (ConfigError, OSError) as error:
         fail(str(error))
     _tell(f"made {prepared.directory} with keys and certificates of its own", as_json)
-    replica = _register(folder, sponsor, prepared)
+    try:
+        replica = _register(folder, sponsor, prepared)
+    except typer.Exit:
+        shutil.rmtree(prepared.directory)  # Nobody knows these keys yet.
+        raise
     _tell(f"registered on the ledger as replica {replica}, which follows without voting", as_json)
     network = add_local_node(network, prepared, replica)
     node = network.nodes[-1]

@@ -71,8 +71,13 @@ def test_a_node_is_added_joins_by_snapshot_follows_and_is_voted_in(folder: Path)
     assert len(run("network", "status", folder)) == 6
 
 
-def test_names_that_are_taken_or_unfit_are_refused_before_anything_is_registered(tmp_path: Path) -> None:
+def test_what_cannot_be_added_is_refused_and_leaves_nothing_behind(tmp_path: Path) -> None:
     create_local_network(tmp_path / "network", node_count=1)
+    before = sorted((tmp_path / "network").iterdir())
+    refused = CliRunner().invoke(app, ["network", "add-node", str(tmp_path / "network")])
+    assert refused.exit_code == 1
+    assert "does not answer" in refused.stderr
+    assert sorted((tmp_path / "network").iterdir()) == before
     for name in ("childrens-hospital", "../elsewhere", "UPPER"):
         result = CliRunner().invoke(app, ["network", "add-node", str(tmp_path / "network"), "--name", name])
         assert result.exit_code == 1
