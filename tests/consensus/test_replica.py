@@ -12,7 +12,7 @@ import pytest
 from consensus.agreement import PROPOSALS_MAX
 from consensus.certificates import Certificate, Phase, PreparedCertificate, VoteSignature, compute_vote_bytes
 from consensus.credentials import Credentials, InvalidMessage
-from consensus.effects import Build, Effects, Validate
+from consensus.effects import Build, Effects, RequestSync, Validate
 from consensus.events import (
     BlockDurable,
     MessageReceived,
@@ -379,6 +379,49 @@ def test_a_message_about_a_final_height_is_answered_with_its_certificate_at_a_pa
         receive(cluster, 1, 3, sign_vote(cluster, 3, Phase.COMMIT, DIGEST))
     notices = [m for s, t, m in cluster.sent if (s, t) == (1, 3) and isinstance(m, CommittedNotice)]
     assert len(notices) == 1
+
+
+def test_v6_a_proposal_that_could_not_be_executed_is_tried_again_soon(cluster: Cluster) -> None:
+    """Its bodies come late to two backups, without whom there is no quorum."""
+    tried: set[int] = set()
+
+    def judge(replica: int, validate: Validate) -> tuple[bool, bool]:
+        is_first = replica not in tried
+        tried.add(replica)
+        return not (is_first and replica in (2, 3)), False
+
+    cluster.judge = judge
+    cluster.submit(b"a")
+    cluster.deliver()
+    assert cluster.get_heights() == [0] * 4
+    cluster.run(2 * cluster.settings.build_retry_ms)
+    assert cluster.get_heights() == [1] * 4
+    assert [cluster.replicas[r].status.view for r in range(4)] == [0] * 4
+
+
+def test_d1_votes_at_durable_heights_are_forgotten(cluster: Cluster) -> None:
+    for number in range(20):
+        cluster.submit(b"%d" % number)
+        cluster.deliver()
+    assert cluster.get_heights() == [20] * 4
+    assert [cluster.replicas[r]._guard._votes for r in range(4)] == [{}] * 4
+
+
+def test_v6_missing_blocks_are_asked_of_one_signer_after_the_other(cluster: Cluster) -> None:
+    """Whoever signed has the block; one that withholds it is asked again only after the others."""
+    cluster.down.add(3)  # The test steps this replica by hand.
+    signatures = tuple(
+        VoteSignature(r, sign_vote(cluster, r, Phase.COMMIT, OTHER, height=5).signature) for r in range(3)
+    )
+    notice = CommittedNotice(Certificate(0, 5, 0, OTHER, signatures))
+    replica = cluster.replicas[3]
+    effects = [replica.step(MessageReceived(sender=ReplicaId(1), message=notice))]
+    for _ in range(5):
+        cluster.now_ms += cluster.settings.sync_retry_ms
+        effects.append(replica.step(Tick(monotonic_ms=cluster.now_ms, wall_ms=cluster.now_ms)))
+    asked = [action for one in effects for action in one.apply if isinstance(action, RequestSync)]
+    assert [action.source for action in asked] == [1, 0, 2, 1, 0, 2]
+    assert {action.height for action in asked} == {5}
 
 
 def test_whoever_missed_a_whole_block_syncs_and_does_not_change_view(cluster: Cluster) -> None:

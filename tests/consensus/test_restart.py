@@ -9,18 +9,20 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from consensus.certificates import Phase, compute_vote_bytes
+from consensus.certificates import Phase, PreparedCertificate, VoteSignature, compute_vote_bytes
 from consensus.effects import Effects
 from consensus.events import MessageReceived
 from consensus.journal_records import (
     NewViewRecord,
     OverrideRecord,
+    PreparedRecord,
     SilenceRecord,
     decode_record,
     encode_record,
 )
 from consensus.messages import NewView, PrePrepare, Recollection, ViewChange, Vote
 from consensus.replica_set import ReplicaId
+from consensus.restoration import read_journal
 from crypto import tags
 
 Cluster: TypeAlias = Any
@@ -168,6 +170,19 @@ def test_a_prepared_block_survives_a_power_cut_of_all(cluster: Cluster) -> None:
     cluster.run(1_500)
     assert [cluster.get_digest(r, 1) for r in range(4)] == [digest] * 4
     check_no_contradiction(cluster)
+
+
+@pytest.mark.parametrize("views", [(0, 2, 1), (2, 1, 0)])
+def test_p2_a_restart_takes_up_what_was_prepared_in_the_highest_view(views: tuple[int, ...]) -> None:
+    """Its next VIEW-CHANGE must tell of that; an older one would let another block in its place."""
+    signatures = (VoteSignature(0, bytes(64)),)
+    records = [
+        PreparedRecord(PreparedCertificate(0, 1, view, bytes([view]) * 32, 0, signatures)) for view in views
+    ]
+    other_height = PreparedRecord(PreparedCertificate(0, 2, 9, bytes(32), 0, signatures))
+    memory = read_journal([*records, other_height], epoch=0, height=0)
+    assert memory.prepared is not None
+    assert (memory.prepared.height, memory.prepared.view) == (1, 2)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,25 @@ def test_P8_a_flipped_bit_is_an_error_and_never_a_missing_row(
         read_all(directory, reading)
     assert "move" in str(failed.value), "what was altered on disk is not mended by starting again"
     assert "from its peers" in str(failed.value)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("reading", READINGS)
+def test_P8_wherever_a_bit_flips_all_rows_are_as_they_were_or_reading_fails(
+    directory: Path, tmp_path: Path, reading: str
+) -> None:
+    refused = 0
+    for path in sorted(directory.iterdir()):
+        for at in range(0, path.stat().st_size, 61):
+            damaged = tmp_path / "damaged"
+            shutil.copytree(directory, damaged)
+            flip_bit(damaged / path.name, at)
+            try:
+                read_all(damaged, reading)
+            except StoreFailed:
+                refused += 1
+            shutil.rmtree(damaged)
+    assert refused > 1_000
 
 
 @pytest.mark.parametrize("reading", READINGS)

@@ -168,6 +168,15 @@ MUTANTS = (
         caught_by=NamedTest(REPLICA_TESTS + "test_d1_a_flood_of_votes_occupies_a_small_window"),
     ),
     Mutant(
+        name="own_votes_kept_for_ever",
+        rule="D1",
+        history="asonnino/hotstuff #7: votes are given up only when a round ends; here not even then.",
+        edits=(
+            Edit("consensus.replica:Replica._move_head", "self._guard.forget_through(head.height)", "pass"),
+        ),
+        caught_by=NamedTest(REPLICA_TESTS + "test_d1_votes_at_durable_heights_are_forgotten"),
+    ),
+    Mutant(
         name="proposals_of_a_height_kept_without_bound",
         rule="D1",
         history="celo-blockchain #183: what was kept of each round added up while a height did not end.",

@@ -103,6 +103,16 @@ MUTANTS = (
         is_slow=True,
     ),
     Mutant(
+        name="older_prepared_certificate_after_a_restart",
+        rule="P2",
+        history="Protocol-Aware Recovery (FAST 2018): a recovery that takes up an older entry undoes a "
+        "promise as well as one that takes up none.",
+        edits=(Edit("consensus.restoration:read_journal", "prepared=max(prepared", "prepared=min(prepared"),),
+        caught_by=NamedTest(
+            RESTART_TESTS + "test_p2_a_restart_takes_up_what_was_prepared_in_the_highest_view"
+        ),
+    ),
+    Mutant(
         name="view_change_not_on_disk",
         rule="P3",
         history="concord-bft #639, #805: what a replica knew of its views after a restart did not fit "

@@ -215,6 +215,27 @@ MUTANTS = (
         caught_by=NamedTest(RULE_TESTS + "test_v6_a_wrong_proposal_in_an_answer_is_not_taken"),
     ),
     Mutant(
+        name="refused_proposal_never_tried_again",
+        rule="V6",
+        history="fabric 0.6 #1984: what is missing comes later, and what was refused for it must be tried "
+        "again.",
+        edits=(
+            Edit("consensus.agreement:Agreement._is_refused", "now_ms - refused_ms < self._retry_ms", "True"),
+        ),
+        caught_by=NamedTest(
+            "consensus/test_replica.py::test_v6_a_proposal_that_could_not_be_executed_is_tried_again_soon"
+        ),
+    ),
+    Mutant(
+        name="blocks_asked_of_one_source_only",
+        rule="V6",
+        history="tendermint #2457: fast sync asked again where it had got a wrong block, and stuck.",
+        edits=(Edit("consensus.catch_up:CatchUp.request", "self._attempts % len(self._sources)", "0"),),
+        caught_by=NamedTest(
+            "consensus/test_replica.py::test_v6_missing_blocks_are_asked_of_one_signer_after_the_other"
+        ),
+    ),
+    Mutant(
         name="views_without_bound",
         rule="V8",
         history="FISCO-BCOS #2311, #2312: a view set to the largest int64 overflowed.",
