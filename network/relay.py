@@ -272,13 +272,15 @@ class TransactionRelay:
     def _verify_chunk(self, replica: ReplicaId, inbox: _Inbox) -> None:
         mempool, head_time_ms = self._chain.mempool, self._chain.head.header.time_ms
         accepted = 0
-        for signed_bytes in inbox.take(self._settings.verification_chunk_max):
+        chunk = inbox.take(self._settings.verification_chunk_max)
+        for number, signed_bytes in enumerate(chunk, start=1):
             try:
                 transaction = decode_transaction(signed_bytes)
                 mempool.verify_and_add(transaction, head_time_ms=head_time_ms, is_relayed=True)
             except TransactionRefused as error:
                 self.counters.refused += 1
                 if error.code in _CUT_CODES or self._is_one_stranger_too_many(inbox, error):
+                    self.counters.dropped += len(chunk) - number
                     self._cut(replica, inbox, error)
                     break
             else:

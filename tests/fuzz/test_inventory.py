@@ -8,7 +8,7 @@ from tests.fuzz.inventory import find_decoders, find_parsers
 from tests.fuzz.targets import TARGETS
 
 ELSEWHERE: Final = {
-    # Through the routes of a gateway: tests/fuzz/test_gateway.py.
+    # Through the routes of a gateway: tests/gateway/test_hostile_requests.py.
     "gateway.transactions:Transactions._read_transactions": "route",
     # Through calls of every method: tests/fuzz/test_contract_calls.py.
     "contracts.contract:Contract.call": "contract calls",
