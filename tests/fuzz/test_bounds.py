@@ -31,6 +31,7 @@ BOUNDS: Final = {
     "consensus.agreement:Agreement._refused_ms": "PROPOSALS_MAX",
     "consensus.agreement:Agreement._validated": "one view's, emptied when the next begins, and the prepared",
     "consensus.agreement:Agreement._validating": "executions under way: one for each view in the window",
+    "consensus.catch_up:CatchUp._followed_ms": NODES,
     "consensus.driver:Driver._events": ONE_STEP,
     "consensus.driver:Driver._tasks": "one for each build, execution and commit that the replica waits for",
     "consensus.driver:DriverCounters.refusals": NODES,
