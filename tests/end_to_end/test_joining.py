@@ -123,7 +123,7 @@ async def test_rule_P6_a_wiped_node_joins_by_snapshot_past_a_liar_and_is_silent_
             victim.start()
             reasons = await watch_until_ready(clients, victim)
         assert any(reason.startswith("joining: ") for reason in reasons)
-        assert "the journal is missing: silent until" in reasons[-1]
+        assert any("the journal is missing: silent until" in reason for reason in reasons), reasons
         assert len(read_log(victim, "joined")) == 1
         refused = read_log(victim, "snapshot part refused")
         assert {entry["replica"] for entry in refused} == {0}
