@@ -175,6 +175,9 @@ def propose(context: Context, arguments: calls.Propose) -> bool:
         _check_ascending(numbers)
     for change in arguments.rotate:
         node = require_node(context, change.replica)
+        if node.institution != caller.institution:
+            # The others can vote on it, but only its own institution knows whose the key is.
+            raise NotPermitted(f"replica {change.replica}: its own institution proposes its key")
         verify_possession(context, node.institution, change.public_key, change.possession)
         propose_key(context, change.public_key, change.replica)
     row = ProposalRow(

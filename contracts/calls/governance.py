@@ -46,7 +46,7 @@ class RetireNode(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
 
 
 class KeyChange(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A member votes with another key from the next epoch on."""
+    """A member votes with another key from the next epoch on; proposed by its own institution."""
 
     replica: ReplicaNumber
     public_key: KeyBytes

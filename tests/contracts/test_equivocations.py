@@ -133,8 +133,8 @@ def test_e7_a_key_speaks_for_the_heights_at_which_the_replica_had_it(ledger: Led
     possession = new.sign(tags.NODE_KEY, encode((ledger.chain_id, owner.institution, new.public_key)))
     change = KeyChange(1, new.public_key, possession)
     proposal = Propose(ledger.make_id("rotation"), (), (), (change,), ledger.height + 5)
-    ledger.run(ledger.hospital, proposal)
-    for founder in (ledger.other, ledger.clinic):
+    ledger.run(ledger.other, proposal)
+    for founder in (ledger.hospital, ledger.clinic):
         ledger.run(founder, GovernanceVote(proposal.proposal, True))
     while ledger.height < proposal.effective_height:
         ledger.run(ledger.hospital)

@@ -279,13 +279,18 @@ def test_a_replica_changes_its_key_with_the_epoch(ledger: Ledger) -> None:
     assert node.public_key == change.public_key
 
 
+def test_nobody_proposes_a_key_of_its_own_for_anothers_replica(ledger: Ledger) -> None:
+    own = make_rotation(ledger, 1, ledger.other, "a key that the hospital holds")
+    assert ledger.fail(ledger.hospital, make_proposal(ledger, add=(), rotate=(own,))) == "not_permitted"
+
+
 def test_a_rotation_needs_a_fresh_key_and_the_proof_of_holding_it(ledger: Ledger) -> None:
     stolen = calls.KeyChange(1, ledger.make_key("next key").public_key, bytes(64))
-    assert ledger.fail(ledger.hospital, make_proposal(ledger, add=(), rotate=(stolen,))) == "bad_proof"
+    assert ledger.fail(ledger.other, make_proposal(ledger, add=(), rotate=(stolen,))) == "bad_proof"
     for_another = make_rotation(ledger, 1, ledger.hospital)
-    assert ledger.fail(ledger.hospital, make_proposal(ledger, add=(), rotate=(for_another,))) == "bad_proof"
+    assert ledger.fail(ledger.other, make_proposal(ledger, add=(), rotate=(for_another,))) == "bad_proof"
     used = make_rotation(ledger, 1, ledger.other, "node 0")
-    assert ledger.fail(ledger.hospital, make_proposal(ledger, add=(), rotate=(used,))) == "key_in_use"
+    assert ledger.fail(ledger.other, make_proposal(ledger, add=(), rotate=(used,))) == "key_in_use"
     kept = make_rotation(ledger, 1, ledger.other)
     ledger.run(ledger.other, make_proposal(ledger, add=(), rotate=(kept,)))
     for_two = make_rotation(ledger, 0, ledger.hospital)

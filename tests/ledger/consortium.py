@@ -116,13 +116,14 @@ class Consortium:
             tags.NODE_KEY, encode((self.chain_id, self.institutions[institution], key.public_key))
         )
 
-    def change(self, **changes: object) -> list[CommittedBlock]:
+    def change(self, *, by: int = 0, **changes: object) -> list[CommittedBlock]:
         """Propose, adopt and reach a change that is effective two blocks later."""
         self._nonce += 1
         proposal = self._nonce.to_bytes(16, "big")
         call = calls.Propose(proposal, (), (), (), self.chain.head.height + 3)
-        blocks = [self.commit(self.sign(0, "propose", msgspec.structs.replace(call, **changes)))]
-        votes = [self.sign(number, "vote", calls.Vote(proposal, True)) for number in (1, 2)]
+        blocks = [self.commit(self.sign(by, "propose", msgspec.structs.replace(call, **changes)))]
+        others = [number for number in range(4) if number != by]
+        votes = [self.sign(number, "vote", calls.Vote(proposal, True)) for number in others[:2]]
         blocks.append(self.commit(*votes))
         blocks.append(self.commit())
         return blocks

@@ -44,7 +44,7 @@ def history(consortium: Consortium) -> dict[int, bytes]:
     consortium.change(remove=(0,))
     note("other 2")
     rotation = calls.KeyChange(2, make_key("node 7").public_key, consortium.prove(2, "node 7"))
-    consortium.change(rotate=(rotation,))
+    consortium.change(by=2, rotate=(rotation,))
     note("other 3")
     return found
 
