@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,18 +86,21 @@ def get_epoch(network: LocalNetwork, node: LocalNode) -> int:
         return -1
 
 
-def adopt(network: LocalNetwork, *words: object, by: int = 0) -> None:
-    """Propose at one node, vote at two others, wait until the change is effective everywhere."""
+def adopt(
+    network: LocalNetwork, *words: object, by: int = 0, running: Sequence[LocalNode] | None = None
+) -> None:
+    """Propose at one node, vote at two others, wait until the change is effective on all that run."""
+    running = running or network.nodes
     epoch = get_epoch(network, network.nodes[0])
     options = ("--network", network.directory, "--node")
     made = command("governance", "propose", *words, "--in-blocks", 40, *options, network.nodes[by].name)
     assert made["adopted"] is False
-    others = [node for number, node in enumerate(network.nodes) if number != by][:2]
+    others = [node for node in running if node is not network.nodes[by]][:2]
     votes = [command("governance", "vote", made["proposal"], *options, node.name) for node in others]
     assert [vote["adopted"] for vote in votes] == [False, True]
 
     def is_effective() -> bool:
-        return all(get_epoch(network, node) == epoch + 1 for node in network.nodes)
+        return all(get_epoch(network, node) == epoch + 1 for node in running)
 
     wait_for("the next epoch", is_effective)
 
@@ -152,6 +155,23 @@ def test_a_replica_is_removed_and_another_gets_a_new_key_by_vote(
         proved = command("evidence", "verify", file, "--genesis", network.genesis_digest)
         assert proved["verified"] is True
         assert proved["proved"]["epoch"] == min(number, 2)
+
+
+@pytest.mark.soak
+def test_a_daemon_that_was_down_while_the_set_changed_catches_up_and_votes_without_an_operator(
+    network: LocalNetwork, processes: LocalProcesses
+) -> None:
+    first, _, removed, absent = network.nodes
+    processes.nodes[3].kill()
+    running = network.nodes[:3]
+    adopt(network, "--remove", removed.replica, running=running)
+    adopt(network, "--add", removed.replica, running=running)
+    commit_alias(network, first)
+    processes.nodes[3].start()
+    wait_for("the epoch of the others", lambda: get_epoch(network, absent) == 2)
+    commit_alias(network, first)
+    wait_for("the vote of the one that was down", lambda: absent.replica in list_signers(network, first))
+    wait_for("one state everywhere", lambda: len(list_roots(network)) == 1)
 
 
 def get_head(network: LocalNetwork, node: LocalNode) -> int:
