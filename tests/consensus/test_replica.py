@@ -247,6 +247,16 @@ def test_e2_two_certified_blocks_at_one_height_halt(cluster: Cluster) -> None:
     assert list(cluster.halts) == [3]
 
 
+def test_e2_a_forged_certificate_for_a_final_height_halts_nobody(cluster: Cluster) -> None:
+    cluster.submit(b"a")
+    cluster.deliver()
+    signature = sign_vote(cluster, 1, Phase.COMMIT, OTHER).signature
+    forged = Certificate(0, 1, 0, OTHER, tuple(VoteSignature(replica, signature) for replica in range(3)))
+    receive(cluster, 3, 1, CommittedNotice(forged))
+    assert len(cluster.refused) == 1
+    assert not cluster.halts
+
+
 @pytest.mark.parametrize("phase", [Phase.PREPARE, Phase.COMMIT])
 def test_e5_a_vote_does_not_count_on_another_chain_in_another_phase_or_slot(
     cluster: Cluster, phase: Phase

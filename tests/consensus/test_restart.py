@@ -23,6 +23,8 @@ from consensus.journal_records import (
 from consensus.messages import NewView, PrePrepare, Recollection, ViewChange, Vote
 from consensus.replica_set import ReplicaId
 from consensus.restoration import read_journal
+from consensus.startup import Startup
+from consensus.vote_guard import VoteGuard
 from crypto import tags
 
 Cluster: TypeAlias = Any
@@ -239,6 +241,34 @@ def test_p6_a_replica_without_journal_is_silent_until_its_old_votes_cannot_matte
     cluster.run(500)
     assert cluster.get_sent(Vote, 3)
     check_no_contradiction(cluster)
+
+
+def test_p6_silence_is_counted_from_the_highest_block_that_others_report(cluster: Cluster) -> None:
+    """Not from its own head: block sync has brought nothing yet when it decides."""
+    for transaction in (b"a", b"b", b"c"):
+        cluster.submit(transaction)
+        cluster.deliver()
+    cluster.crash(3)
+    cluster.disks[3].journal.clear()
+    cluster.disks[3].chain.clear()
+    cluster.disks[3].is_journal_missing = True
+    cluster.sync = lambda *_: None
+    cluster.start(3)
+    cluster.run(1_000)
+    assert cluster.replicas[3].status.height == 0
+    assert "until height 5" in cluster.replicas[3].status.silent_reason
+
+
+def test_p6_silence_is_counted_from_a_vote_of_its_own_that_others_remember(cluster: Cluster) -> None:
+    """They may be behind: who voted at height 9 had height 8 durable, so it may vote again from 10 on."""
+    credentials = cluster.replicas[3]._credentials
+    startup = Startup(journal_missing=True, silent_until=None)
+    startup.begin(77)
+    vote = credentials.sign_vote(9, 0, Phase.PREPARE, bytes(32))
+    for replica in (0, 1):
+        startup.add(Recollection(77, 0, None, vote, None, replica, bytes(64)))
+    assert startup.try_decide(credentials, VoteGuard(), view=0, height=0)
+    assert startup.silent_until == 10
 
 
 def test_p6_a_rolled_back_directory_is_noticed_by_a_vote_that_others_remember(cluster: Cluster) -> None:

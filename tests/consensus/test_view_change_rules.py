@@ -139,6 +139,16 @@ def test_v4_a_view_change_whose_parts_do_not_fit_is_refused(
     assert not cluster.replicas[1]._views.changes.latest
 
 
+def test_v4_a_view_change_on_a_forged_base_is_refused(cluster: Cluster) -> None:
+    """Believed, it would lift the base of the new view above all that is prepared."""
+    message = compute_vote_bytes(CHAIN_ID, 0, 7, 0, Phase.COMMIT, DIGEST)
+    signature = cluster.keys.sign(2, tags.VOTE, message)
+    base = Certificate(0, 7, 0, DIGEST, tuple(VoteSignature(replica, signature) for replica in (1, 2, 3)))
+    receive(cluster, 1, 2, sign_view_change(cluster, 2, 1, base=base))
+    assert len(cluster.refused) == 1
+    assert not cluster.replicas[1]._views.changes.latest
+
+
 def test_v5_a_new_view_with_altered_contents_is_refused(cluster: Cluster) -> None:
     changes = tuple(sign_view_change(cluster, replica, 1) for replica in (1, 2, 3))
     alterations: list[NewView] = [

@@ -166,6 +166,33 @@ MUTANTS = (
         caught_by=NamedTest(RULE_TESTS + "test_v4_a_poisoned_view_change_voids_only_itself"),
     ),
     Mutant(
+        name="view_change_with_forged_base",
+        rule="V4",
+        history="anchor #549: what a view change claims was believed without its proof; here its base.",
+        edits=(
+            Edit(
+                "consensus.credentials:Credentials.verify_view_change",
+                "self.verify_certificate(base)",
+                "pass",
+            ),
+        ),
+        caught_by=NamedTest(RULE_TESTS + "test_v4_a_view_change_on_a_forged_base_is_refused"),
+    ),
+    Mutant(
+        name="forged_certificate_halts_a_replica",
+        rule="E2",
+        history="Aardvark (NSDI 2009): whatever one peer can set off, a faulty one will; here a halt.",
+        edits=(
+            Edit(
+                "consensus.replica:Replica._learn",
+                "self._credentials.verify_certificate(certificate)\n"
+                "            self._check_agrees(certificate)",
+                "self._check_agrees(certificate)",
+            ),
+        ),
+        caught_by=NamedTest(REPLICA_TESTS + "test_e2_a_forged_certificate_for_a_final_height_halts_nobody"),
+    ),
+    Mutant(
         name="vote_before_execution",
         rule="E1",
         history="FISCO-BCOS #2307: a block with a forged header was agreed on, and could never be executed.",

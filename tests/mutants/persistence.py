@@ -261,6 +261,36 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        name="silence_counted_from_the_own_head",
+        rule="P6",
+        history="Michael et al., DISC 2017: how far the others are must be learnt before anything is said.",
+        edits=(
+            Edit(
+                "consensus.startup:Startup.try_decide",
+                "certificate is not None and certificate.epoch == credentials.epoch",
+                "False",
+            ),
+        ),
+        caught_by=NamedTest(
+            RESTART_TESTS + "test_p6_silence_is_counted_from_the_highest_block_that_others_report"
+        ),
+    ),
+    Mutant(
+        name="silence_without_regard_to_own_votes",
+        rule="P6",
+        history="Michael et al., DISC 2017: what others remember of the replica itself counts too.",
+        edits=(
+            Edit(
+                "consensus.startup:Startup.try_decide",
+                "known_height = max(known_height, vote.height - 1)",
+                "pass",
+            ),
+        ),
+        caught_by=NamedTest(
+            RESTART_TESTS + "test_p6_silence_is_counted_from_a_vote_of_its_own_that_others_remember"
+        ),
+    ),
+    Mutant(
         name="silence_forgotten_at_the_next_restart",
         rule="P6",
         history="Protocol-Aware Recovery (FAST 2018): a node restarted while it recovers must recover again.",
