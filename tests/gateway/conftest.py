@@ -355,7 +355,7 @@ async def _start_house(
             client_tls=client_tls,
         )
         port = int(url.rpartition(":")[2])
-        return await start_gateway(application, settings=GatewaySettings(), port=port, tls=server_tls)
+        return await start_gateway(application, settings=settings, port=port, tls=server_tls)
 
     return House(
         institution=institution,
