@@ -76,7 +76,11 @@ class Membership:
 
     def _propose(self) -> None:
         present = self._chain.present_set
-        kind, following = self._draw_change(present)
+        drawn = self._draw_change(present)
+        if drawn is None:
+            self.plan()
+            return
+        kind, following = drawn
         height = len(self._chain.blocks) + self._random.randrange(2, 8)
         transaction = self._kit.create_change(present, following, height)
         self.counts[f"change_{kind}"] += 1
@@ -91,14 +95,15 @@ class Membership:
         else:
             self._schedule.after(_POLL_US, lambda: self._await(epoch, signed_hash, height))
 
-    def _draw_change(self, present: ReplicaSet) -> tuple[str, ReplicaSet]:
+    def _draw_change(self, present: ReplicaSet) -> tuple[str, ReplicaSet] | None:
+        """A kind of change and the next set; None when so many draws gave none that is sound."""
         kinds = _KINDS if self._kit.rotates_keys else _KINDS[:-1]
         for _ in range(_DRAWS_MAX):
             kind = self._random.choice(kinds)
             members = self._change(kind, present)
             if members is not None and _is_sound(present, members) and self._is_tolerable(members):
                 return kind, ReplicaSet(present.epoch + 1, members)
-        raise AssertionError(f"no sound change of {present} was found")
+        return None
 
     def _change(self, kind: str, present: ReplicaSet) -> tuple[Member, ...] | None:
         members = {ReplicaId(member.replica): member for member in present.members}
