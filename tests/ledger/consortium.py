@@ -29,7 +29,7 @@ class Consortium:
     """Four institutions with a replica each, on the built-in contracts; every block is certified."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
         self._nonce = 0
         self.institutions = [bytes([number + 1]) * 16 for number in range(4)]
         self.keys = [make_key(f"institution {number}") for number in range(4)]
@@ -61,7 +61,7 @@ class Consortium:
         self.chain = self.open("first")
 
     def open(self, name: str) -> Chain:
-        self.opened.append(Chain.open(self._directory / name, self.genesis))
+        self.opened.append(Chain.open(self.directory / name, self.genesis))
         return self.opened[-1]
 
     def sign(self, institution: int, method: str, arguments: msgspec.Struct) -> SignedTransaction:

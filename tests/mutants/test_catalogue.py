@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutants import agreement, execution, liveness, membership, persistence, view_changes
+from tests.mutants import agreement, execution, joining, liveness, membership, persistence, view_changes
 from tests.mutants.checks import Hunt
 from tests.mutants.mutant import Edit, EditDoesNotFit, Mutant
 
 ROOT = Path(__file__).parents[2]
-ROOMS = (agreement, view_changes, liveness, execution, membership, persistence)
+ROOMS = (agreement, view_changes, liveness, execution, membership, joining, persistence)
 MUTANTS: tuple[Mutant, ...] = tuple(mutant for room in ROOMS for mutant in room.MUTANTS)
 MUTANTS_MIN = 40
 

@@ -1,0 +1,86 @@
+"""Bugs where a node joins by what others give it, or where one node runs twice."""
+
+from __future__ import annotations
+
+from tests.mutants.checks import NamedTest
+from tests.mutants.mutant import Edit, Mutant
+
+SNAPSHOT_TESTS = "ledger/test_snapshot.py::"
+EPOCH_TESTS = "ledger/test_snapshot_epochs.py::"
+SESSION_TESTS = "network/test_sessions.py::"
+
+MUTANTS = (
+    Mutant(
+        name="joined_state_taken_on_trust",
+        rule="E2",
+        history="Castro and Liskov, OSDI 1999, section 5.3: what is transferred must be checked against "
+        "a digest that a quorum vouches for.",
+        edits=(
+            Edit("ledger.snapshot:VerifiedManifest.verify_state_node", "if node != expected:", "if False:"),
+        ),
+        caught_by=NamedTest(SNAPSHOT_TESTS + "test_no_changed_state_chunk_is_taken"),
+    ),
+    Mutant(
+        name="joined_receipts_taken_on_trust",
+        rule="E2",
+        history="The same for what is no state: results that a joined node would tell its clients.",
+        edits=(
+            Edit("ledger.snapshot:VerifiedBlock.verify_receipts", "if found != list(leaves):", "if False:"),
+        ),
+        caught_by=NamedTest(SNAPSHOT_TESTS + "test_no_changed_block_and_no_changed_receipt_is_taken"),
+    ),
+    Mutant(
+        name="window_of_a_snapshot_may_be_short",
+        rule="E5",
+        history="A replay guard that does not survive: a joined node that does not know the transactions of "
+        "the expiry window includes one a second time.",
+        edits=(
+            Edit(
+                "ledger.snapshot:_verify_place",
+                "if (header.time_ms <= oldest_ms) != (header.height == base):",
+                "if False:",
+            ),
+        ),
+        caught_by=NamedTest(SNAPSHOT_TESTS + "test_no_manifest_is_taken_that_the_genesis_does_not_vouch_for"),
+    ),
+    Mutant(
+        name="snapshot_certified_by_any_set_so_far",
+        rule="E4",
+        history="Long-range attacks, on who joins: the members of a former set still hold their keys.",
+        edits=(
+            Edit("ledger.snapshot:Epochs.verify", "epoch = bisect_left(self._ends, height)", "epoch = 0"),
+        ),
+        caught_by=NamedTest(EPOCH_TESTS + "test_e4_a_node_joins_a_ledger_of_several_epochs"),
+    ),
+    Mutant(
+        name="node_that_runs_twice_goes_on_voting",
+        rule="P6",
+        history="Validators that ran twice with one key after a failover, and were slashed.",
+        edits=(
+            Edit(
+                "network.links:Links.send",
+                "not peer.is_connected or self.copy_reason",
+                "not peer.is_connected",
+            ),
+        ),
+        caught_by=NamedTest(
+            SESSION_TESTS + "test_two_nodes_with_one_key_on_real_links_fall_silent_and_the_peer_counts_it"
+        ),
+        is_slow=True,
+    ),
+    Mutant(
+        name="restart_taken_for_a_copy",
+        rule="P6",
+        history="The guard against it that guards too much: a restart finds the node's own former session.",
+        edits=(
+            Edit(
+                "network.sessions:Sessions._note_own",
+                "if greeting.seen == self._session and not self.copy_reason:",
+                "if not self.copy_reason:",
+            ),
+        ),
+        caught_by=NamedTest(
+            SESSION_TESTS + "test_a_node_that_restarts_again_and_again_is_never_taken_for_a_copy"
+        ),
+    ),
+)
