@@ -12,7 +12,7 @@ from consensus.messages import decode_message
 FRAME_BYTES: Final = 60
 """What a frame takes on the wire beside its contents."""
 
-decode_shared = lru_cache(maxsize=512)(decode_message)
+decode_shared = lru_cache(maxsize=256)(decode_message)
 """A broadcast is decoded once for all who receive it; messages are immutable."""
 
 

@@ -63,7 +63,7 @@ def get_verifier(kind: Signatures) -> Verify:
     return verify_signature if kind is Signatures.ED25519 else _verify_stand_in
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(maxsize=256)
 def _verify_stand_in(public_key: bytes, tag: bytes, message: bytes, signature: bytes) -> None:
     # The stand-in's key is no secret: a Byzantine replica lies with its own key and never forges.
     if sha512(public_key + tag + message).digest() != signature:

@@ -274,7 +274,7 @@ def create_genesis_block(replica_set: ReplicaSet | None = None) -> StoredBlock:
 # All replicas of a run compute the same few values again and again, hence the caches.
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def compute_light_root(root: bytes, hashes: tuple[bytes, ...]) -> bytes:
     """The state after these transactions: each is hashed onto the state before it."""
     for item in hashes:
@@ -282,7 +282,7 @@ def compute_light_root(root: bytes, hashes: tuple[bytes, ...]) -> bytes:
     return root
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _compute_block_digest(header_data: bytes, hashes: tuple[bytes, ...]) -> bytes:
     """Raises ValueError when header and hashes do not belong together."""
     header = decode_light_header(header_data)
@@ -293,7 +293,7 @@ def _compute_block_digest(header_data: bytes, hashes: tuple[bytes, ...]) -> byte
     return compute_digest(tags.HEADER, header_data)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def decode_light_header(data: bytes) -> LightHeader:
     """Raises ValueError when `data` is no header."""
     try:

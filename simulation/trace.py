@@ -48,7 +48,7 @@ from consensus.messages import (
 )
 from consensus.replica_set import ReplicaId
 
-WAITING_MAX = 1_000
+WAITING_MAX = 200
 Line = tuple[int, "ReplicaId | str", "Event | str", "Effects | None"]
 
 
