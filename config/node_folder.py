@@ -2,7 +2,8 @@
 
 node.toml          settings
 genesis.json       what all nodes agree on
-keys/              mode 0700; node.pem signs votes, institution.pem transactions, vault.json opens the vault
+keys/              mode 0700; node.pem signs votes, institution.pem transactions, vault.json opens the vault;
+                   node-next.pem is the next key of the node while one is prepared (`config.node_identity`)
 tls/               ca.pem, node.pem (certificate of keys/node.pem), gateway.pem and gateway-key.pem
 data/              ledger, journal, vault and snapshots: what the node writes
 log/               when not under a service manager
