@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -49,6 +50,8 @@ from consensus.messages import Vote, decode_message, encode_message
 from consensus.ports import Freshness, Proposal, Validation
 from consensus.replica_set import Epoch, Height, Member, ReplicaId, ReplicaSet, View
 from consensus.replica_status import ReplicaStatus
+from tests.consensus.test_messages import MESSAGES
+from tests.fuzz.mutations import MSGPACK, mutate
 
 ME, PEER = ReplicaId(0), ReplicaId(1)
 PROPOSAL = Proposal(b"header", (bytes(32),))
@@ -441,6 +444,28 @@ async def test_garbage_is_counted_against_its_sender_and_changes_nothing(
     assert rig.replica.events == [MessageReceived(sender=ReplicaId(2), message=make_vote(1))]
     assert rig.deeds.log == [("penalise", PEER)]
     assert rig.driver.counters.messages_undecodable == 1
+
+
+async def test_d1_hostile_bytes_are_refused_and_counted_one_by_one_and_the_driver_goes_on(
+    make_rig: RigMaker,
+) -> None:
+    settings = DriverSettings(tick_interval_ms=5, peer_messages_max=1_000, peer_messages_per_tick=1_000)
+    rig, random = make_rig(settings=settings), Random(11)
+    examples = [encode_message(message) for message in MESSAGES]
+    sent = [mutate(random, random.choice(examples), MSGPACK) for _ in range(2_000)]
+    async with running(rig) as task:
+        for data in sent:
+            rig.driver.post_message(PEER, data)
+        counters = rig.driver.counters
+        # A thousand wait, the others are dropped and counted; whoever comes later is heard.
+        assert counters.messages_dropped == 1_000
+        await rig.until(lambda: counters.messages_undecodable + len(rig.replica.events) == 1_000)
+        heard = MessageReceived(sender=ReplicaId(2), message=make_vote(1))
+        rig.driver.post_message(heard.sender, encode_message(heard.message))
+        await rig.until(lambda: rig.replica.events[-1:] == [heard])
+        assert not task.done()
+    assert counters.refusals[PEER] == counters.messages_undecodable > 500
+    assert counters.messages_received == len(sent) + 1
 
 
 async def test_the_oldest_pending_transaction_is_told_before_the_end_of_a_block_and_only_when_changed(

@@ -109,9 +109,30 @@ def make_silent() -> Cluster:
     return cluster
 
 
+def make_following() -> Cluster:
+    """No member of the set: it takes what proves itself, and votes nowhere."""
+    cluster = Cluster()
+    cluster.sets[0] = cluster.make_set(0, (1, 2, 3))
+    for replica in range(cluster.count):
+        cluster.start(replica)
+    cluster.boot()
+    cluster.submit(b"first")
+    cluster.run(500)
+    assert not cluster.replicas[0].status.is_member
+    return cluster
+
+
 MODES: Final[dict[str, Callable[[], Cluster]]] = {
     make.__name__.removeprefix("make_"): make
-    for make in (make_starting, make_active, make_voting, make_changing, make_syncing, make_silent)
+    for make in (
+        make_starting,
+        make_active,
+        make_voting,
+        make_changing,
+        make_syncing,
+        make_silent,
+        make_following,
+    )
 }
 
 
