@@ -217,9 +217,14 @@ class ByzantineNode(Node):
         self._rival = (message.height, digest)
 
     def _serve_rival(self, sender: ReplicaId, request: ProposalRequest) -> None:
+        """The rival that was asked for; for another block a header with hashes that are not its own."""
         rival = self._rivals.get(request.digest)
         if rival is not None:
             self._deliver(sender, ProposalResponse(rival.header, rival.transaction_hashes))
+        elif "forge" in self._habits and self._rivals:
+            self.counts["byzantine_false_proposal"] += 1
+            header = self._rivals[self._rival[1]].header
+            self._deliver(sender, ProposalResponse(header, (request.digest,)))
 
     # Another message instead
 
@@ -267,6 +272,8 @@ class ByzantineNode(Node):
     def _bend_status(self, message: Status | Recollection) -> Message:
         self.counts["byzantine_lie"] += 1
         height = self._draw.choice((0, message.height, message.height + 1, message.height + 1_000))
+        if self._draw.random() < 0.1:
+            return replace_fields(message, height=height)  # What was signed said something else.
         if isinstance(message, Recollection):
             return self._forger.sign(replace_fields(message, height=height))
         view = self._draw.choice((0, message.view, message.view + 1, VIEW_MAX))
@@ -344,7 +351,7 @@ class ByzantineNode(Node):
         height = max(0, status.height + self._draw.choice((-1, 0, 1, 1, 1, 2, 3, 1_000)))
         view = self._draw.choice((0, max(0, status.view - 1), status.view + 1, status.view + 3, VIEW_MAX))
         digest = compute_digest(b"a block of another time", self.disk.blocks[-1].digest)
-        vote = self._forger.sign_vote(height, view, self._draw.choice((Phase.PREPARE, Phase.COMMIT)), digest)
+        vote = self._forger.sign_vote(height, view, self._draw.choice(tuple(Phase)), digest)
         for receiver in self.peers:
             self._deliver(receiver, vote)
 

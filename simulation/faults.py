@@ -195,16 +195,20 @@ class FaultInjector:
         self._note(f"narrow: {text} carries {bytes_per_second} bytes a second")
 
     def _intercept(self) -> None:
-        """Messages of one kind reach only a lucky few, who may not be heard for longer than that.
+        """Messages of one kind reach a lucky few, who may not be heard for longer than that; or all but one.
 
-        This is how one replica comes to know alone that a block is prepared, or final.
+        This is how one replica comes to know alone that a block is prepared, or final; and how one comes to
+        lead a view that must propose again what it has never seen.
         """
         kind = self._random.choice(INTERCEPTED)
-        ids = [node.replica_id for node in self._nodes]
-        few = self._random.randint(0, (len(ids) + 1) // 2) if self._random.random() < 0.3 else 1
-        lucky = frozenset(self._random.sample(ids, few))
+        ids = sorted({node.replica_id for node in self._nodes})
+        half = (len(ids) + 1) // 2
+        count = self._random.choice((1, 1, 1, self._random.randint(0, half), len(ids) - 1))
+        lucky = frozenset(self._random.sample(ids, count))
         duration_us = self._draw_duration_us(1_500)
-        mute_us = max(duration_us, self._draw_duration_us(2_500)) if self._random.random() < 0.7 else 0
+        mute_us = 0
+        if count <= half and self._random.random() < 0.7:
+            mute_us = max(duration_us, self._draw_duration_us(2_500))
         self.counts["intercept"] += 1
         self._note(
             f"{kind} reaches only {sorted(lucky)} for {duration_us // _MS} ms, "
