@@ -409,6 +409,28 @@ def test_v6_a_proposal_that_could_not_be_executed_is_tried_again_soon(cluster: C
     assert [cluster.replicas[r].status.view for r in range(4)] == [0] * 4
 
 
+def test_d1_statuses_are_answered_at_a_pace(cluster: Cluster) -> None:
+    cluster.drops.append(lambda sender, target, message: target == 2)
+    cluster.submit(b"a")
+    cluster.deliver()
+    behind = cluster.replicas[2]._compute_status()
+    sent = [receive(cluster, 3, 2, behind).send for _ in range(20)]
+    assert sum(bool(one) for one in sent) == 1
+
+
+def test_p6_the_highest_vote_of_a_replica_is_remembered_in_whatever_order_they_come(cluster: Cluster) -> None:
+    log = cluster.replicas[3]._log
+    highest = sign_vote(cluster, 2, Phase.COMMIT, DIGEST, height=4, view=1)
+    for vote in (
+        sign_vote(cluster, 2, Phase.COMMIT, DIGEST, height=3, view=7),
+        highest,
+        sign_vote(cluster, 2, Phase.PREPARE, DIGEST, height=4, view=1),
+        sign_vote(cluster, 2, Phase.COMMIT, DIGEST, height=4, view=0),
+    ):
+        log.remember(vote)
+    assert log.latest[2] == highest
+
+
 def test_d1_votes_at_durable_heights_are_forgotten(cluster: Cluster) -> None:
     for number in range(20):
         cluster.submit(b"%d" % number)

@@ -330,6 +330,12 @@ def test_d1_one_peers_view_changes_cost_a_bounded_number_of_signatures(cluster: 
     assert get_asked(cluster)[1] == 4, "another peer's budget is its own"
 
 
+def test_d1_a_prepared_proposal_is_served_at_a_pace(cluster: Cluster) -> None:
+    digest = prepare_without_committing(cluster)
+    sent = [receive(cluster, 3, 1, ProposalRequest(0, 1, digest)).send for _ in range(20)]
+    assert [len(one) for one in sent] == [1] + [0] * 19
+
+
 def test_v8_at_the_highest_view_nothing_overflows(cluster: Cluster) -> None:
     for sender in (2, 3):
         receive(cluster, 1, sender, sign_view_change(cluster, sender, VIEW_MAX))
@@ -374,6 +380,19 @@ def test_v10_no_view_is_entered_with_fewer_view_changes_than_a_quorum(cluster: C
     cluster.drops.append(lambda s, t, m: s == 3)
     cluster.step(1, MessageReceived(sender=ReplicaId(3), message=sign_view_change(cluster, 3, 1)))
     assert get_views(cluster)[1] == 1  # With its own that makes three.
+
+
+def test_v10_a_view_is_not_left_for_a_lower_one(cluster: Cluster) -> None:
+    """However good the NEW-VIEW of the lower one is, and whatever base it has."""
+    cluster.submit(b"a")
+    cluster.deliver()
+    base = cluster.disks[0].chain[0][1]
+    changes = tuple(sign_view_change(cluster, replica, 2) for replica in (0, 1, 2))
+    receive(cluster, 3, 2, sign_new_view(cluster, 2, 2, changes))
+    assert cluster.replicas[3].status.view == 2
+    changes = tuple(sign_view_change(cluster, replica, 1, base=base) for replica in (0, 1, 2))
+    receive(cluster, 3, 1, sign_new_view(cluster, 1, 1, changes))
+    assert cluster.replicas[3].status.view == 2
 
 
 def test_v11_an_invalid_new_view_changes_nothing_and_what_is_final_stays(cluster: Cluster) -> None:

@@ -168,6 +168,22 @@ MUTANTS = (
         caught_by=NamedTest(REPLICA_TESTS + "test_d1_a_flood_of_votes_occupies_a_small_window"),
     ),
     Mutant(
+        name="every_status_answered",
+        rule="D1",
+        history="Aardvark (NSDI 2009): requests to send again are a way to make honest replicas work.",
+        edits=(
+            Edit("consensus.repair:Repair.hear", "return self._statuses.take(sender, now_ms)", "return True"),
+        ),
+        caught_by=NamedTest(REPLICA_TESTS + "test_d1_statuses_are_answered_at_a_pace"),
+    ),
+    Mutant(
+        name="every_request_for_a_proposal_served",
+        rule="D1",
+        history="Aardvark (NSDI 2009): a small request with a large answer multiplies what one peer can do.",
+        edits=(Edit("consensus.repair:Repair.serve", "and self._responses.take(sender, now_ms)", ""),),
+        caught_by=NamedTest(RULE_TESTS + "test_d1_a_prepared_proposal_is_served_at_a_pace"),
+    ),
+    Mutant(
         name="own_votes_kept_for_ever",
         rule="D1",
         history="asonnino/hotstuff #7: votes are given up only when a round ends; here not even then.",

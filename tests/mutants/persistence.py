@@ -261,6 +261,17 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        name="last_vote_remembered_not_the_highest",
+        rule="P6",
+        history="Michael et al., DISC 2017: messages that come out of order must not lower what is known.",
+        edits=(
+            Edit("consensus.votes:VoteLog.remember", "_compute_rank(vote) > _compute_rank(known)", "True"),
+        ),
+        caught_by=NamedTest(
+            REPLICA_TESTS + "test_p6_the_highest_vote_of_a_replica_is_remembered_in_whatever_order_they_come"
+        ),
+    ),
+    Mutant(
         name="silence_counted_from_the_own_head",
         rule="P6",
         history="Michael et al., DISC 2017: how far the others are must be learnt before anything is said.",

@@ -346,6 +346,19 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        name="view_left_for_a_lower_one",
+        rule="V10",
+        history="concord-bft #805: a replica's view after a restart was lower than the one it had gone to.",
+        edits=(
+            Edit(
+                "consensus.views:Views.is_news",
+                "new_view.view < self.highest or new_view.view == 0",
+                "new_view.view == 0",
+            ),
+        ),
+        caught_by=NamedTest(RULE_TESTS + "test_v10_a_view_is_not_left_for_a_lower_one"),
+    ),
+    Mutant(
         name="bad_new_view_ends_the_view",
         rule="V11",
         history="FISCO-BCOS #2448: forged new views set off one view change after the other.",
