@@ -48,10 +48,9 @@ def test_e4_thousands_of_seeds_of_changing_sets() -> None:
 
 @pytest.mark.slow
 def test_e4_sets_change_on_the_daemons_own_ledger() -> None:
-    settings = SimulationSettings(changes=4, ledger=LedgerKind.CHAIN)
-    counts = run(range(4), settings)
-    assert counts["change_add"]
-    assert counts["change_remove"]
+    settings = SimulationSettings(changes=4, ledger=LedgerKind.CHAIN, replica_count=5)
+    counts = run(range(8), settings)
+    assert all(counts[f"change_{kind}"] for kind in ("add", "remove", "exchange")), counts
 
 
 def test_without_changes_no_replica_but_the_founders_takes_part() -> None:
