@@ -81,6 +81,7 @@ def test_e4_a_replica_that_votes_with_its_former_key_is_found_out(monkeypatch: p
     assert "honest_not_accused" in find_broken(range(6))
 
 
+@pytest.mark.slow
 def test_e4_without_a_hint_from_later_epochs_a_replica_stays_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("consensus.catch_up.CatchUp.follow", lambda *_, **__: None)
     monkeypatch.setattr(
