@@ -31,6 +31,8 @@ class OfferedSnapshot:
 
     def read(self, kind: ChunkKind, number: int, archive: Archive) -> bytes | None:
         """One part, None when there is none or it is not held any more. Raises OSError, StoreFailed."""
+        if archive.get_header_bytes(self.height) is None:
+            return None  # The ledger was replaced, and has not come so far again.
         match kind:
             case ChunkKind.STATE:
                 return self.chunks.read(kind, number)

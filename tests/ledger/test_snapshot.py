@@ -303,6 +303,12 @@ def test_the_shelf_offers_the_newest_and_lets_the_oldest_go(source: Source) -> N
     assert newest is shelf.open(32)
 
 
+def test_a_node_whose_ledger_was_replaced_gives_no_part_that_it_has_not(source: Source) -> None:
+    emptied = source.kit.open("emptied")
+    for kind, number in source.list_names():
+        assert source.offered.read(kind, number, emptied.archive) is None
+
+
 def test_a_chunk_file_drops_a_torn_tail_and_forgets_what_was_damaged(tmp_path: Path) -> None:
     path = tmp_path / "chunks"
     with ChunkFile(path) as chunks:

@@ -91,6 +91,22 @@ class FakeLinks:
 
 
 @dataclass
+class Policy:
+    """Joins whenever it is asked in one of these two situations."""
+
+    joins_when_stuck: bool
+    asked: list[tuple[int, int, bool]] = field(default_factory=list)
+    joined: int = 0
+
+    async def should_join(self, *, height: int, target: int, is_stuck: bool) -> bool:
+        self.asked.append((height, target, is_stuck))
+        return is_stuck is self.joins_when_stuck
+
+    def join(self) -> None:
+        self.joined += 1
+
+
+@dataclass
 class World:
     sync: BlockSync
     chain: FakeChain
@@ -104,7 +120,9 @@ class World:
                 await asyncio.sleep(0)
 
 
-def make_world(answers: dict[int, Answer], chain: FakeChain | None = None) -> World:
+def make_world(
+    answers: dict[int, Answer], chain: FakeChain | None = None, policy: Policy | None = None
+) -> World:
     links, chain = FakeLinks(answers), chain or FakeChain()
     synced, failures = list[int](), list[BaseException]()
     sync = BlockSync(
@@ -114,6 +132,8 @@ def make_world(answers: dict[int, Answer], chain: FakeChain | None = None) -> Wo
         serve=chain.serve,
         on_synced=lambda height, *_: synced.append(height),
         on_failure=failures.append,
+        join_policy=policy,
+        on_join=lambda: None if policy is None else policy.join(),
         settings=SETTINGS,
     )
     return World(sync, chain, links, synced, failures)
@@ -140,6 +160,35 @@ async def test_missing_blocks_are_fetched_in_batches_and_each_progress_is_told()
     assert world.chain.height == 10
     assert world.synced == [4, 8, 10]
     assert world.links.asked == [2, 1, 2]
+
+
+async def test_where_peers_hold_the_blocks_no_more_the_node_joins_by_a_snapshot() -> None:
+    policy = Policy(joins_when_stuck=True)
+    world = make_world({1: lambda payload: None, 2: fail}, FakeChain(height=3), policy)
+    world.sync.request(10, ReplicaId(1))
+    await world.finish()
+    assert policy.asked == [(3, 10, False), (3, 10, True)]
+    assert policy.joined == 1
+
+
+async def test_a_node_that_is_far_behind_joins_before_it_fetches_a_block() -> None:
+    policy = Policy(joins_when_stuck=False)
+    world = make_world({1: serve(10)}, policy=policy)
+    world.sync.request(10, ReplicaId(1))
+    await world.finish()
+    assert policy.joined == 1
+    assert world.links.asked == []
+
+
+@pytest.mark.parametrize("answers", [{1: fail, 2: fail}, {1: lie}, {1: lambda payload: None, 2: serve(10)}])
+async def test_silence_lies_and_one_peer_without_blocks_send_nobody_to_join(
+    answers: dict[int, Answer],
+) -> None:
+    policy = Policy(joins_when_stuck=True)
+    world = make_world(answers, policy=policy)
+    world.sync.request(10, ReplicaId(1))
+    await world.finish()
+    assert policy.joined == 0
 
 
 async def test_no_more_is_fetched_than_was_asked_for() -> None:
