@@ -11,6 +11,6 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("check", max_examples=25, derandomize=True, deadline=None, database=None)
 settings.register_profile("test", max_examples=100, derandomize=True, deadline=None, database=None)
 settings.register_profile(
-    "soak", max_examples=20_000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "soak", max_examples=2_000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("test")

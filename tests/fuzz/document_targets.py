@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -36,7 +35,7 @@ from gateway.strict_json import check_json, read_model
 from records.bundles import BundleRefused, split_bundle
 from records.strict_json import JsonRefused, decode_text
 from tests.fuzz.mutations import JSON, MSGPACK
-from tests.fuzz.target import Target
+from tests.fuzz.target import Target, finish
 from vault.envelope import EnvelopeMismatch, Secrets, open_version, seal_version
 from vault.versions import ENTRY_BYTES_MAX, VersionEntry
 
@@ -157,19 +156,17 @@ class FixedTransport(Transport):
         yield "data: " + self._answer[1].decode("utf-8", "replace")
 
 
-def ask(call: Callable[[Client], Awaitable[object]], status: int = 200) -> Callable[[bytes], object]:
+def ask(
+    call: Callable[[Client], Coroutine[Any, Any, object]], status: int = 200
+) -> Callable[[bytes], object]:
     """What a client's call makes of an answer."""
 
     def decode(data: bytes) -> object:
         client = Client("https://gateway.example")
         client._transport = FixedTransport(status, data)
-        return asyncio.run(_await(call(client)))
+        return finish(call(client))
 
     return decode
-
-
-async def _await(waiting: Awaitable[object]) -> object:
-    return await waiting
 
 
 async def _take_events(client: Client) -> list[object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -45,11 +46,13 @@ DECODERS: Final = ("crypto.encoding.decode", "msgspec.json.decode", "msgspec.msg
 """Functions that are called `decode`, as is a method of every byte string."""
 
 
+@cache
 def find_parsers() -> set[str]:
     """`module:function` of each function that calls a parser itself, methods with their class."""
     return {place for path in _list_modules() for place in _find_in(path)}
 
 
+@cache
 def find_decoders() -> set[str]:
     """`module:function` of each public function whose name says that it decodes."""
     return {

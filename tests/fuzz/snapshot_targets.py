@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from pathlib import Path
 from typing import Any, Final
@@ -37,7 +36,7 @@ from network.snapshot_serving import SnapshotAnswer, SnapshotRequest, SnapshotSe
 from network.snapshot_sync import SnapshotSync
 from tests.fuzz.file_targets import write_file
 from tests.fuzz.mutations import MSGPACK
-from tests.fuzz.target import VECTORS, Target, file_of
+from tests.fuzz.target import VECTORS, Target, file_of, finish
 from tests.fuzz.wire_targets import CERTIFICATE, HEADER, TRANSACTIONS, NoLinks
 
 GENESIS: Final = decode_genesis(bytes.fromhex(VECTORS["genesis"]["encoding"]))
@@ -127,7 +126,7 @@ def answer_request(payload: bytes) -> bytes | None:
 
 def take_answer(data: bytes) -> SnapshotAnswer:
     request = SnapshotRequest(height=1, kind=ChunkKind.STATE, numbers=(0, 1), offset=0)
-    return asyncio.run(SnapshotSync(NoLinks(data), GENESIS).ask(ReplicaId(1), request))
+    return finish(SnapshotSync(NoLinks(data), GENESIS).ask(ReplicaId(1), request))
 
 
 SNAPSHOT_TARGETS: Final = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -119,6 +120,7 @@ BOUNDS: Final = {
 }
 
 
+@cache
 def find_collections() -> set[str]:
     """`module:Class.attribute`, or `module:name`, of each collection that is made when its owner is."""
     paths = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]

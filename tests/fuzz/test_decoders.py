@@ -1,6 +1,6 @@
 """Whatever comes in from outside, a decoder returns a value or refuses in its one documented way.
 
-`pytest tests/fuzz --hypothesis-profile soak` tries each of them many thousand times.
+`make soak` tries each of them many thousand times.
 """
 
 from __future__ import annotations
@@ -41,6 +41,20 @@ def test_hostile_bytes_are_refused_or_decode_to_what_they_say(target: Target, ra
     target.check(target.make_input(random, make_examples(target.name)))
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("target", TARGETS, ids=name_of)
+def test_many_thousand_hostile_inputs_do_no_harm(target: Target) -> None:
+    examples = make_examples(target.name)
+    for seed in range(2_000 if target.is_file else 50_000):
+        # A seed for each input, so that a failure names the one that leads to it.
+        data = target.make_input(Random(seed), examples)
+        try:
+            target.check(data)
+        except Exception as error:
+            raise AssertionError(f"seed {seed}: {data[:200]!r}") from error
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [target for target in TARGETS if not target.is_file], ids=name_of)
 def test_hundreds_of_hostile_inputs_leave_nothing_behind(target: Target) -> None:
     random, examples = Random(1), make_examples(target.name)

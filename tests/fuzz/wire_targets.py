@@ -31,7 +31,7 @@ from network.requests import Answer, BadRequest, RequestKind, decode_answer, dec
 from network.sessions import Greeting, Sessions
 from tests.consensus.test_messages import MESSAGES, RECORDS
 from tests.fuzz.mutations import MSGPACK
-from tests.fuzz.target import VECTORS, Target
+from tests.fuzz.target import VECTORS, Target, finish
 
 CHAIN_ID: Final = bytes.fromhex(VECTORS["genesis"]["chain_id"])
 HEADER: Final = bytes.fromhex(VECTORS["blocks"][0]["header"])
@@ -84,7 +84,7 @@ def take_bodies(answer: bytes) -> None:
     """What is taken from a peer's answer is what was asked for; anything else counts against the peer."""
     links = NoLinks(answer)
     fetcher = BodyFetcher(links=links, relay=links, get_body=lambda _: None)
-    found = asyncio.run(fetcher.fetch([HASH], ReplicaId(1)))
+    found = finish(fetcher.fetch([HASH], ReplicaId(1)))
     assert not found, "no bytes were found that hash to 00 01 02 …"
     assert links.penalties or answer == encode(((),)), "a useless answer is counted"
 
