@@ -16,7 +16,7 @@ import typer
 from cli.json_target import JsonFileOption, JsonTarget
 from cli.output import console, error_console, fail, progress_bar
 from simulation.coverage import BRANCHES
-from simulation.progress import Series, WrongProgress, load_report, save_report
+from simulation.progress import Series, WrongProgress, compute_code_digest, load_report, save_report
 from simulation.replay import NOTHING, format_replay, parse_only
 from simulation.report import Report
 from simulation.run import run_seed, run_seeds
@@ -129,12 +129,12 @@ def _run(series: Series, count: int, *, jobs: int, resume: Path | None) -> Repor
         fail(str(error))
     seeds = range(series.first_seed + report.seeds, series.first_seed + count)
     began = saved = told = time.monotonic()
-    done_before = report.seeds
+    done_before, code = report.seeds, compute_code_digest()
     with progress_bar("simulating", count) as advance, _interruptible():
         advance(report.seeds)
         try:
             for result in run_seeds(seeds, series.settings, jobs=max(1, min(jobs, len(seeds)))):
-                report.add(result)
+                report.add(result, code)
                 for violation in result.violations:
                     replay = format_replay(violation.seed, series.settings)
                     typer.echo(f"{violation.format()}\nreplay: {replay}", err=True)

@@ -12,6 +12,7 @@ import json
 import os
 from dataclasses import dataclass, fields
 from enum import Enum
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,8 @@ from simulation.report import Report
 from simulation.settings import SimulationSettings
 
 FORMAT_VERSION: Final = 1
+ROOMS: Final = ("consensus", "contracts", "crypto", "ledger", "simulation")
+"""Whose code decides what a run does."""
 
 
 class WrongProgress(ValueError):
@@ -68,6 +71,14 @@ def save_report(path: Path, series: Series, report: Report) -> None:
         file.flush()
         os.fsync(file.fileno())
     written.replace(path)
+
+
+def compute_code_digest() -> str:
+    """SHA-256 over the source that is run: seeds of a series may have been run by different code."""
+    root, found = Path(__file__).parents[1], sha256()
+    for path in sorted(path for room in ROOMS for path in (root / room).rglob("*.py")):
+        found.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return found.hexdigest()
 
 
 def _to_plain(value: object) -> object:

@@ -54,11 +54,14 @@ class Report:
     ledgers: dict[str, LedgerTime] = field(default_factory=dict)
     coverage: dict[str, int] = field(default_factory=dict)
     """How often each branch of the protocol was gone through."""
+    code: dict[str, int] = field(default_factory=dict)
+    """How many seeds were run by which code, by the digest of its source."""
     last_trace_digest: str = ""
 
-    def add(self, result: RunResult) -> None:
-        """Count one more run."""
+    def add(self, result: RunResult, code: str) -> None:
+        """Count one more run, by the code of this digest."""
         self.seeds += 1
+        _add_counts(self.code, {code: 1})
         self.violation_count += len(result.violations)
         for found in result.violations:
             if len(self.violations) < VIOLATIONS_MAX:
@@ -103,6 +106,7 @@ class Report:
             },
             "blocks": self.blocks,
             "transactions": self.transactions,
+            "code": dict(sorted(self.code.items())),
             "faults": dict(sorted(self.faults.items())),
             "coverage": {
                 "branches": dict(sorted(self.coverage.items())),

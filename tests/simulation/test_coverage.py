@@ -9,6 +9,7 @@ from simulation.report import Report
 from simulation.run import run_seed, run_seeds
 from simulation.settings import SimulationSettings
 
+CODE = "c" * 64
 RARE = ("halt", "refused: ", "PROPOSAL-RE", "PRE_PREPARE vote")
 """What no honest run goes through, or one in very many."""
 
@@ -25,14 +26,14 @@ def test_dead_primary_is_seen_in_the_branches_of_the_view_change() -> None:
     settings = SimulationSettings(replica_count=4, fault_kinds=("crash",), byzantine=False)
     report = Report()
     for seed in range(4):
-        report.add(run_seed(seed, settings))
+        report.add(run_seed(seed, settings), CODE)
     assert report.coverage["views: asked for the next at a timeout"] > 0
     assert report.coverage["VIEW-CHANGE heard while changing view"] > 0
 
 
 def test_report_lists_what_was_never_reached() -> None:
     report = Report()
-    report.add(run_seed(5, SimulationSettings(replica_count=4, faults=False)))
+    report.add(run_seed(5, SimulationSettings(replica_count=4, faults=False)), CODE)
     assert set(report.never_reached) == BRANCHES - report.coverage.keys()
     assert "views: joined more than f others" in report.never_reached
 
@@ -41,5 +42,5 @@ def test_report_lists_what_was_never_reached() -> None:
 def test_many_seeds_go_through_nearly_every_branch() -> None:
     report = Report()
     for result in run_seeds(range(5_000, 5_150)):
-        report.add(result)
+        report.add(result, CODE)
     assert {name for name in report.never_reached if not name.startswith(RARE)} == set()

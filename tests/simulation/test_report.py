@@ -14,6 +14,7 @@ from simulation.result import RunResult, Violation
 from simulation.run import run_seed
 from simulation.settings import SimulationSettings
 
+CODE = "c" * 64
 SERIES = Series(first_seed=5, settings=SimulationSettings())
 
 
@@ -39,20 +40,21 @@ def make_result(seed: int, *, is_broken: bool = False) -> RunResult:
 def test_report_of_one_seed_names_its_trace_digest() -> None:
     result = run_seed(9)
     report = Report()
-    report.add(result)
+    report.add(result, CODE)
     summary = report.summarize()
     assert summary["seeds"] == 1
     assert summary["violations"] == []
     assert summary["trace_digest"] == result.trace_digest
-    report.add(result)
+    report.add(result, CODE)
     assert "trace_digest" not in report.summarize()
 
 
 def test_report_adds_up_faults_times_and_violations() -> None:
     report = Report()
     for seed in range(4):
-        report.add(make_result(seed, is_broken=seed == 2))
+        report.add(make_result(seed, is_broken=seed == 2), CODE)
     summary = report.summarize()
+    assert summary["code"] == {CODE: 4}
     assert summary["faults"] == {"loss": 0 + 1 + 2 + 3, "pause": 4}
     assert summary["milliseconds_per_seed"] == 20.0
     assert summary["violations"] == [{"seed": 2, "invariant": "agreement", "text": "two blocks"}]
@@ -60,8 +62,8 @@ def test_report_adds_up_faults_times_and_violations() -> None:
 
 def test_time_per_seed_is_that_of_the_light_ledger() -> None:
     report = Report()
-    report.add(make_result(1))
-    report.add(replace(make_result(2), ledger="chain", milliseconds=800.0))
+    report.add(make_result(1), CODE)
+    report.add(replace(make_result(2), ledger="chain", milliseconds=800.0), CODE)
     assert report.milliseconds_per_seed == 20.0
     assert report.ledgers["chain"].milliseconds_per_seed == 800.0
 
@@ -69,14 +71,14 @@ def test_time_per_seed_is_that_of_the_light_ledger() -> None:
 def test_report_does_not_grow_with_the_number_of_violations() -> None:
     report = Report()
     for seed in range(VIOLATIONS_MAX + 3):
-        report.add(make_result(seed, is_broken=True))
+        report.add(make_result(seed, is_broken=True), CODE)
     assert len(report.violations) == VIOLATIONS_MAX
     assert report.violation_count == VIOLATIONS_MAX + 3
 
 
 def test_saved_report_is_read_as_it_was(tmp_path: Path) -> None:
     report = Report()
-    report.add(make_result(5, is_broken=True))
+    report.add(make_result(5, is_broken=True), CODE)
     save_report(tmp_path / "progress.json", SERIES, report)
     assert load_report(tmp_path / "progress.json", SERIES) == report
     assert load_report(tmp_path / "none.json", SERIES) == Report()

@@ -46,6 +46,12 @@ def test_any_number_of_replicas_keeps_every_invariant_V2(replica_count: int) -> 
         check_seed(seed, SimulationSettings(replica_count=replica_count))
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("replica_count", [31, 100])
+def test_large_sets_keep_every_invariant_V2(replica_count: int) -> None:
+    check_seed(1, SimulationSettings(replica_count=replica_count, transactions=8))
+
+
 @pytest.mark.slow
 def test_real_signatures_keep_every_invariant_V1() -> None:
     for seed in range(2_000, 2_003):
