@@ -53,7 +53,7 @@ async def wait_end(node: NodeProcess, seconds: float = 30.0) -> int:
 @pytest.mark.parametrize(
     "counts",
     [
-        pytest.param((1, 2, 7), marks=pytest.mark.slow, id="some"),
+        pytest.param((2, 7), marks=pytest.mark.slow, id="some"),
         pytest.param(range(1, 41), marks=pytest.mark.soak, id="every"),
     ],
 )
@@ -107,7 +107,7 @@ async def test_rule_P7_a_disk_error_stops_the_daemon_with_the_reason_and_it_rest
     await stop_and_audit(network, processes, traffic)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 async def test_rule_E3_a_clock_that_jumps_a_day_delays_the_chain_and_does_not_stop_it(
     network: LocalNetwork, processes: LocalProcesses, tmp_path: Path
 ) -> None:

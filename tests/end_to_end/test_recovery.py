@@ -80,7 +80,7 @@ async def test_rule_L1_a_dead_primary_costs_at_most_two_view_timeouts(
 
 
 @pytest.mark.parametrize(
-    "outage_seconds", [pytest.param(5, marks=pytest.mark.slow), pytest.param(120, marks=pytest.mark.soak)]
+    "outage_seconds", [pytest.param(2, marks=pytest.mark.slow), pytest.param(120, marks=pytest.mark.soak)]
 )
 async def test_rule_L1_commits_resume_when_paused_nodes_go_on(
     network: LocalNetwork, processes: LocalProcesses, outage_seconds: int
