@@ -26,8 +26,9 @@ class MempoolSettings:
     """Transactions pending at once; saturated latency is this number divided by the rate."""
     bytes_max: int = 16_777_216
     """Their bodies and signatures together."""
-    sender_transactions_max: int = 1_500
-    """Pending transactions of one sender, so that one institution cannot fill the pool alone."""
+    sender_transactions_max: int = 750
+    """Pending transactions of one sender. Times `relayed_factor` it is below `transactions_max`, so that one
+    institution cannot fill the pool alone, by its own node neither."""
     relayed_factor: int = 2
     """These three bounds are so many times higher for what another node relays, having accepted it."""
     refusals_max: int = 4_096

@@ -40,6 +40,9 @@ ACCEPTED: Final = "accepted"
 _CUT_CODES: Final = frozenset({"malformed", "too_large", "bad_signature", "wrong_chain"})
 """What no honest node relays, since it checks the same bytes alike at any time."""
 
+_ROOM_CODES: Final = frozenset({"mempool_full", "sender_share_full"})
+"""What is taken later, once blocks have made room."""
+
 _log = structlog.get_logger("network.relay")
 
 
@@ -263,11 +266,14 @@ class TransactionRelay:
         while True:
             await self._has_work.wait()
             for replica, inbox in tuple(self._inbox.items()):
-                if inbox.waiting:
+                if inbox.is_due(self._clock_ms()):
                     self._verify_chunk(replica, inbox)
                     await asyncio.sleep(0)
-            if not any(inbox.waiting for inbox in self._inbox.values()):
+            if not any(inbox.is_due(self._clock_ms()) for inbox in self._inbox.values()):
                 self._has_work.clear()
+                if self.waiting_count:
+                    pause_seconds = self._settings.room_pause_ms / 1_000
+                    asyncio.get_running_loop().call_later(pause_seconds, self._has_work.set)
 
     def _verify_chunk(self, replica: ReplicaId, inbox: _Inbox) -> None:
         mempool, head_time_ms = self._chain.mempool, self._chain.head.header.time_ms
@@ -279,6 +285,10 @@ class TransactionRelay:
                 mempool.verify_and_add(transaction, head_time_ms=head_time_ms, is_relayed=True)
             except TransactionRefused as error:
                 self.counters.refused += 1
+                if error.code in _ROOM_CODES:
+                    # Honest peers admit less than others have room for; what is a flood waits and gives way.
+                    inbox.paused_until_ms = self._clock_ms() + self._settings.room_pause_ms
+                    break
                 if error.code in _CUT_CODES or self._is_one_stranger_too_many(inbox, error):
                     self.counters.dropped += len(chunk) - number
                     self._cut(replica, inbox, error)
@@ -317,15 +327,26 @@ def compute_signed_hash(signed_bytes: bytes) -> bytes:
 class _Inbox:
     """What one peer has relayed and waits for verification."""
 
-    __slots__ = ("cut_until_ms", "size_bytes", "strangers", "strangers_since_ms", "waiting")
+    __slots__ = (
+        "cut_until_ms",
+        "paused_until_ms",
+        "size_bytes",
+        "strangers",
+        "strangers_since_ms",
+        "waiting",
+    )
 
     def __init__(self) -> None:
         self.waiting: deque[bytes] = deque()
         self.size_bytes = 0
         self.cut_until_ms = 0
+        self.paused_until_ms = 0
         self.strangers = 0
         """Transactions of unknown senders since the moment that follows."""
         self.strangers_since_ms = 0
+
+    def is_due(self, now_ms: int) -> bool:
+        return bool(self.waiting) and now_ms >= self.paused_until_ms
 
     def put(self, signed: list[bytes]) -> None:
         self.waiting.extend(signed)

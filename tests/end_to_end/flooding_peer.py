@@ -55,6 +55,7 @@ class FloodingPeer:
         self._chain_id = self._genesis.compute_chain_id()
         self._replica = settings.node.replica
         self._key = read_key_file(settings.folder.node_key_file)
+        self._institution_key = read_key_file(settings.folder.institution_key_file)
         self._height = 1
         self._view = 0
         folder = settings.folder
@@ -86,7 +87,8 @@ class FloodingPeer:
             "votes": self._send_votes,
             "view_changes": self._send_view_changes,
             "requests": self._send_requests,
-            "strangers_transactions": self._send_transactions,
+            "strangers_transactions": self._send_strangers_transactions,
+            "own_transactions": self._send_own_transactions,
         }
 
     async def run(self, kind: str) -> None:
@@ -165,14 +167,19 @@ class FloodingPeer:
                     task.add_done_callback(tasks.discard)
             yield
 
-    def _send_transactions(self) -> Iterator[None]:
+    def _send_strangers_transactions(self) -> Iterator[None]:
         """Well-signed by keys that the ledger does not know."""
         signer = TransactionSigner(generate_signing_key(), chain_id=self._chain_id)
-        leaf = RecordLeaf(record=bytes(16), version=1, commitment=bytes(32), locator=bytes(16))
-        call = Anchor(alias=bytes(16), record_class="other", leaf=leaf)
-        batches = [[encode_transaction(signer.sign(call)) for _ in range(128)] for _ in range(8)]
+        batches = [_sign_useless(signer, 128) for _ in range(8)]
         for batch in itertools.cycle(batches):
             self._links.broadcast_transactions(batch)
+            yield
+
+    def _send_own_transactions(self) -> Iterator[None]:
+        """Of the flooder's own institution: admitted, ordered, and each fails."""
+        signer = TransactionSigner(self._institution_key, chain_id=self._chain_id)
+        while True:
+            self._links.broadcast_transactions(_sign_useless(signer, 16))
             yield
 
     def _sign_status(self, session: int) -> Status:
@@ -183,6 +190,13 @@ class FloodingPeer:
     async def _request(self, replica: ReplicaId, payload: bytes) -> None:
         with contextlib.suppress(RequestFailed):
             await self._links.request(replica, RequestKind.BLOCKS, payload, 1_000)
+
+
+def _sign_useless(signer: TransactionSigner, count: int) -> list[bytes]:
+    """Anchors under an alias that nobody has opened."""
+    leaf = RecordLeaf(record=bytes(16), version=1, commitment=bytes(32), locator=bytes(16))
+    call = Anchor(alias=bytes(16), record_class="other", leaf=leaf)
+    return [encode_transaction(signer.sign(call)) for _ in range(count)]
 
 
 async def main(folder: Path, kind: str) -> None:

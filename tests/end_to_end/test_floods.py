@@ -149,6 +149,24 @@ async def test_rule_D1_a_flooding_member_costs_at_most_30_percent(
     assert kept >= RATE_KEPT_MIN
 
 
+@pytest.mark.soak
+async def test_rule_D1_an_institution_that_floods_with_its_own_transactions_starves_nobody(
+    network: LocalNetwork, processes: LocalProcesses
+) -> None:
+    """They are admitted, ordered and fail, and so cost what anybody's do: others have room all the same."""
+    await processes.wait_ready()
+    processes.nodes[FLOODER].kill()
+    async with open_clients(network) as clients:
+        await clients.open_folder()
+        with flood(network.nodes[FLOODER], "own_transactions"):
+            await wait_heard(clients)
+            begin = time.monotonic()
+            for _ in range(10):
+                await clients.commit(clients.sign(50), clients.urls[0])
+            LOG.info("%.0f transactions a second", 500 / (time.monotonic() - begin))
+    check_resident_bytes(processes)
+
+
 @pytest.mark.slow
 async def test_rule_D1_commits_go_on_while_a_member_floods(
     network: LocalNetwork, processes: LocalProcesses

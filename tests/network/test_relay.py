@@ -172,10 +172,24 @@ async def test_l3_a_pool_that_is_full_for_clients_has_room_for_what_another_node
     """Or a transaction whose node is not the primary would wait out the view timer whenever all are busy."""
     await world.relay.submit([make_signed(number) for number in range(500)])
     assert (await world.relay.submit([make_signed(500)]))[0].code == "mempool_full"
-    for start in range(600, 1_200, 50):
+    for start in range(600, 1_100, 50):
         world.relay.on_transactions(ONE, [make_signed(number) for number in range(start, start + 50)])
         await rest(world)
     assert len(world.mempool) == 1_000
+
+
+async def test_d1_what_there_is_no_room_for_waits_and_is_not_looked_at_again_and_again(world: World) -> None:
+    await world.relay.submit([make_signed(number) for number in range(500)])
+    for start in range(600, 1_200, 50):
+        world.relay.on_transactions(ONE, [make_signed(number) for number in range(start, start + 50)])
+        for _ in range(10):
+            await asyncio.sleep(0)
+    assert (len(world.mempool), world.relay.counters.refused) == (1_000, 1)
+    assert world.relay.waiting_count > 0
+    world.mempool.remove([decode_transaction(make_signed(number)).transaction_id for number in range(500)])
+    world.clock.now_ms += 1_000
+    await rest(world)
+    assert len(world.mempool) > 500
 
 
 async def test_relayed_transactions_are_taken_in_and_go_no_further(world: World) -> None:
