@@ -31,7 +31,7 @@ class LedgerKind(Enum):
 
 
 CHAIN_EVERY: Final = 100
-"""The daemon's ledger costs about thirty times as much as the light one."""
+"""The daemon's ledger costs about four times as much as the light one, and a folder for each node."""
 CHAIN_REPLICAS_MAX: Final = 10
 """Each replica's takes about 40 MB of memory."""
 
