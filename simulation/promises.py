@@ -165,6 +165,8 @@ def _is_older(vote: Vote, disk: Disk) -> bool:
     for record in disk.get_records():
         if record == VoteRecord(vote):
             return True
-        if isinstance(record, ViewChangeRecord) and record.view_change.view > vote.view:
+        if not isinstance(record, ViewChangeRecord) or record.view_change.epoch != vote.epoch:
+            continue  # Views begin anew with each epoch.
+        if record.view_change.view > vote.view:
             return False
     return False
