@@ -151,6 +151,7 @@ def test_commit_without_prepared_certificate_on_disk_is_caught_P2(find_violation
     assert violation.invariant == "promise_on_disk"
 
 
+@pytest.mark.slow
 def test_forgotten_view_change_is_caught_P3(find_violation: Hunt, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Startup, "try_decide", _decide_unreminded)
     create = _forget(ViewChangeRecord, NewViewRecord)
@@ -350,6 +351,7 @@ def test_signers_that_nobody_counts_are_caught_V2(
     assert violation is not None
 
 
+@pytest.mark.slow
 def test_synced_block_whose_certificate_nobody_verifies_is_caught(
     find_violation: Hunt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
