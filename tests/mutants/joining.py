@@ -66,7 +66,6 @@ MUTANTS = (
         caught_by=NamedTest(
             SESSION_TESTS + "test_two_nodes_with_one_key_on_real_links_fall_silent_and_the_peer_counts_it"
         ),
-        is_slow=True,
     ),
     Mutant(
         name="restart_taken_for_a_copy",

@@ -51,7 +51,6 @@ MUTANTS = (
             ),
         ),
         caught_by=NamedTest(RULE_TESTS + "test_l1_after_an_hour_without_a_quorum_work_goes_on_soon"),
-        is_slow=True,
     ),
     Mutant(
         name="timer_for_nothing",

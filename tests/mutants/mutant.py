@@ -102,8 +102,6 @@ class Mutant:
     """Who had it: project and issue, or paper; and what came of it."""
     edits: tuple[Edit, ...]
     caught_by: Check
-    is_slow: bool = False
-    """Takes more than a second."""
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
         for edit in self.edits:

@@ -100,7 +100,6 @@ MUTANTS = (
             Edit("consensus.restoration:restore", "agreement.prepared = memory.prepared", "pass"),
         ),
         caught_by=Hunt(("view_change_tells_all", "agreement", "no_halt"), CRASHING, seeds=300),
-        is_slow=True,
     ),
     Mutant(
         name="older_prepared_certificate_after_a_restart",
@@ -142,7 +141,6 @@ MUTANTS = (
             Edit("consensus.restoration:restore", "if vote.view < views.asked:", "if False:"),
         ),
         caught_by=Hunt(SAID_TWICE, CRASHING, seeds=300),
-        is_slow=True,
     ),
     Mutant(
         name="votes_forgotten_at_restart",
@@ -154,7 +152,6 @@ MUTANTS = (
             Edit("consensus.restoration:restore", "for vote in memory.votes:", "for vote in ():"),
         ),
         caught_by=Hunt(SAID_TWICE, CRASHING, seeds=150),
-        is_slow=True,
     ),
     Mutant(
         name="guard_signs_a_second_digest",
@@ -249,7 +246,6 @@ MUTANTS = (
             OTHERS_NOT_HEARD,
         ),
         caught_by=Hunt(SAID_TWICE, FOUR, seeds=400),
-        is_slow=True,
     ),
     Mutant(
         name="silence_one_height_too_short",
@@ -392,6 +388,5 @@ MUTANTS = (
             ),
         ),
         caught_by=NamedTest(JOURNAL_TESTS + "test_no_flipped_bit_before_the_last_frame_goes_unnoticed"),
-        is_slow=True,
     ),
 )

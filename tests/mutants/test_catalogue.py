@@ -18,13 +18,8 @@ MUTANTS: tuple[Mutant, ...] = tuple(mutant for room in ROOMS for mutant in room.
 MUTANTS_MIN = 40
 
 
-@pytest.mark.parametrize(
-    "mutant",
-    [
-        pytest.param(mutant, id=mutant.name, marks=[pytest.mark.slow] if mutant.is_slow else [])
-        for mutant in MUTANTS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_the_bug_is_caught(mutant: Mutant) -> None:
     check = mutant.caught_by
     with pytest.MonkeyPatch.context() as patch:
