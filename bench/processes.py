@@ -26,6 +26,7 @@ from config.local_network import LocalNetwork
 START_TIMEOUT_SECONDS: Final = 45.0
 STOP_TIMEOUT_SECONDS: Final = 15.0
 LOG_TAIL_BYTES: Final = 2_000
+EXEC_LOOKS_MAX: Final = 200
 
 
 class ProcessFailed(Exception):
@@ -144,11 +145,28 @@ class DaemonFile:
         """The running daemon's process id; None when it has ended. A number that another took is not it."""
         try:
             process_id = int(self.path.read_text())
-            command = Path(f"/proc/{process_id}/cmdline").read_bytes()
-            state = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0]
+            command = _read_command(process_id)
         except (OSError, ValueError):
             return None
-        return process_id if str(self.directory).encode() in command and state != "Z" else None
+        return process_id if str(self.directory).encode() in command else None
+
+
+def _read_command(process_id: int) -> bytes:
+    """The process's command line; nothing of one that has ended. Raises OSError when there is none.
+
+    A process that is just being replaced by its program shows none for a moment: it is looked at again.
+    """
+    command = b""
+    for _ in range(EXEC_LOOKS_MAX):
+        command = Path(f"/proc/{process_id}/cmdline").read_bytes()
+        if command or _has_ended(process_id):
+            break
+        time.sleep(0.001)
+    return command
+
+
+def _has_ended(process_id: int) -> bool:
+    return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 class LocalProcesses:

@@ -22,6 +22,8 @@ from tests.end_to_end.clients import Clients, open_clients
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
+JOURNAL_BYTES_OF_SOME_VOTES = 1_000
+
 
 @pytest.fixture
 def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalNetwork:
@@ -142,6 +144,7 @@ async def test_rule_P6_a_damaged_journal_is_refused_and_wiped_data_mean_silence_
     async with open_clients(network) as clients:
         await clients.open_folder()
         await clients.commit(clients.sign(10), clients.urls[0])
+        await wait_for_votes(victim)
         victim.kill()
         check_damaged_journal_is_refused(victim)
         shutil.rmtree(victim.directory / "data" / "journal")
@@ -158,8 +161,20 @@ async def test_rule_P6_a_damaged_journal_is_refused_and_wiped_data_mean_silence_
         check_agreement(await clients.wait_agreement(clients.urls, 21), 21)
 
 
-def check_damaged_journal_is_refused(victim: NodeProcess) -> None:
+async def wait_for_votes(victim: NodeProcess) -> None:
+    """Until the node has voted more than once: one that was behind follows at first, and journals nothing."""
+    async with asyncio.timeout(60):
+        while get_segment(victim).stat().st_size < JOURNAL_BYTES_OF_SOME_VOTES:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+def get_segment(victim: NodeProcess) -> Path:
     (segment,) = (victim.directory / "data" / "journal").glob("*.segment")
+    return segment
+
+
+def check_damaged_journal_is_refused(victim: NodeProcess) -> None:
+    segment = get_segment(victim)
     data = bytearray(segment.read_bytes())
     data[100] ^= 1
     segment.write_bytes(data)
