@@ -12,13 +12,16 @@ import asyncio
 import contextlib
 import itertools
 import secrets
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from client.signing import TransactionSigner
 from config.genesis_file import read_genesis_file
+from config.local_network import LocalNode
 from config.settings import NodeSettings, load_node_settings
 from consensus.certificates import Phase, compute_vote_bytes
 from consensus.messages import (
@@ -197,6 +200,18 @@ def _sign_useless(signer: TransactionSigner, count: int) -> list[bytes]:
     leaf = RecordLeaf(record=bytes(16), version=1, commitment=bytes(32), locator=bytes(16))
     call = Anchor(alias=bytes(16), record_class="other", leaf=leaf)
     return [encode_transaction(signer.sign(call)) for _ in range(count)]
+
+
+@contextmanager
+def flood(node: LocalNode, kind: str, *, niceness: int = 0) -> Iterator[None]:
+    """The member of this node folder floods in a process of its own."""
+    program = [sys.executable, "-m", "tests.end_to_end.flooding_peer", str(node.directory), kind]
+    with subprocess.Popen(["nice", "-n", str(niceness), *program], stdin=subprocess.PIPE) as flooder:
+        try:
+            yield
+            assert flooder.poll() is None, "the flooder has ended"
+        finally:
+            flooder.kill()
 
 
 async def main(folder: Path, kind: str) -> None:

@@ -12,11 +12,8 @@ import logging
 import secrets
 import ssl
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import aiohttp
@@ -26,11 +23,12 @@ from bench.load import LoadGenerator
 from bench.machine import get_cpu_seconds, get_resident_bytes
 from bench.processes import LocalProcesses
 from bench.workload import AnchorWorkload
-from config.local_network import LocalNetwork, LocalNode, create_local_network
+from config.local_network import LocalNetwork, create_local_network
 from crypto.key_files import read_key_file
 from ledger.genesis import Parameters
 from ledger.transaction import encode_transaction
 from tests.end_to_end.clients import Clients, open_clients
+from tests.end_to_end.flooding_peer import flood
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -62,17 +60,6 @@ def processes(network: LocalNetwork) -> Iterator[LocalProcesses]:
     with LocalProcesses.of_network(network) as running:
         running.start()
         yield running
-
-
-@contextmanager
-def flood(node: LocalNode, kind: str, *, niceness: int = 0) -> Iterator[None]:
-    program = [sys.executable, "-m", "tests.end_to_end.flooding_peer", str(node.directory), kind]
-    with subprocess.Popen(["nice", "-n", str(niceness), *program], stdin=subprocess.PIPE) as flooder:
-        try:
-            yield
-            assert flooder.poll() is None, "the flooder has ended"
-        finally:
-            flooder.kill()
 
 
 class Load:
