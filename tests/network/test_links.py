@@ -323,7 +323,7 @@ async def test_a_registered_node_is_dialled_at_the_address_that_the_ledger_has(
     address = {"host": "127.0.0.1", "port": following.listen_port}
     dialling.update_nodes([*know(consortium, 0, 1), *know(consortium, 3, **address)])
     await wait_for(lambda: dialling.connected == (3,))
-    assert following.connected == (0,)
+    await wait_for(lambda: following.connected == (0,))
     following.update_nodes(know(consortium, 1, 2))
     await wait_for(lambda: dialling.connected == ())
 
@@ -376,6 +376,8 @@ async def test_d1_a_flood_waits_in_its_senders_socket_and_other_peers_are_heard(
     flooder, _ = await start_links(1)
     honest, _ = await start_links(0)
     await wait_for(lambda: len(accepting.connected) == 2)
+    # Each side of a link finds it up by itself; what is sent before is dropped.
+    await wait_for(lambda: all(2 in links.connected for links in (flooder, honest)))
     for number in range(200):
         flooder.send(ReplicaId(2), number.to_bytes(1_000, "big"))
     await wait_for(lambda: len(inbox.consensus) >= 100)
