@@ -154,7 +154,7 @@ def test_wrong_usage_ends_with_code_2(capsys: pytest.CaptureFixture[str]) -> Non
 async def test_a_network_of_one_commits_alone_and_stops_on_request(disks: Disks) -> None:
     running = Node(disks)
     task = asyncio.create_task(running.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (disks.chain.head.height >= 3 and running.get_readiness().is_ready):
             assert not task.done()
             await asyncio.sleep(0.01)
@@ -176,7 +176,7 @@ async def test_rule_P7_a_failing_ledger_halts_the_node_with_its_reason(
     configure_logging("info")
     settings = load_node_settings(folder / "node.toml")
     task = asyncio.create_task(run_node(settings, stops_with_stdin=False))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (opened and opened[0].is_started) and not task.done():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
@@ -195,7 +195,7 @@ async def test_rule_P7_a_failing_ledger_halts_the_node_with_its_reason(
 async def test_whatever_a_part_reports_as_fatal_halts_the_node(disks: Disks) -> None:
     running = Node(disks)
     task = asyncio.create_task(running.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not running.is_started and not task.done():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     running.halt(StoreFailed("vault or gateway: the disk failed"))

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow  # whole gateways over real ledgers and vaults
 
 
 async def wait_until(condition: Any) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - what is waited for is on a disk
             await asyncio.sleep(0.01)
 

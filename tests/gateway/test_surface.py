@@ -79,7 +79,7 @@ async def test_every_operation_with_roles_refuses_who_has_no_token(consortium: A
 
 async def collect(client: Any, count: int, **more: Any) -> list[EventAnswer]:
     found: list[EventAnswer] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         async for event in client.events(**more):
             found.append(event)
             if len(found) == count:

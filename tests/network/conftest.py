@@ -96,10 +96,10 @@ WaitFor = Callable[[Callable[[], object]], Awaitable[None]]
 
 @pytest.fixture
 def wait_for() -> WaitFor:
-    """Wait until a condition holds, five seconds at most."""
+    """Wait until a condition holds, half a minute at most."""
 
     async def wait(condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not condition():  # noqa: ASYNC110 - the conditions are other parts' state
                 await asyncio.sleep(0.002)
 

@@ -115,7 +115,7 @@ class World:
     failures: list[BaseException]
 
     async def finish(self) -> None:
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(30):
             while self.sync.is_running:  # noqa: ASYNC110 - it has no event of its own
                 await asyncio.sleep(0)
 

@@ -80,7 +80,7 @@ async def connect(door: Door, tls: ssl.SSLContext | None = None) -> AsyncIterato
 
 
 async def reach(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not is_so():  # noqa: ASYNC110 - the door tells nobody
             await asyncio.sleep(0.01)
 
