@@ -28,12 +28,15 @@ FLOORS = {
     "simulation": 5,
     "bench": 5,
     "cli": 5,
+    "daemon": 5,
     "node": 5,
 }
 
 # Neighbours on one floor that may be imported, each with its reason.
 NEIGHBOURS = {
-    ("node", "config"),  # the daemon is built from settings
+    ("daemon", "config"),  # a node is built from settings
+    ("node", "config"),
+    ("node", "daemon"),  # the front door, and what is behind it
     ("simulation", "config"),
     ("bench", "config"),
     ("bench", "node"),
@@ -61,6 +64,7 @@ KEPT_IN = {
         "gateway/",
         "bench/",
         "cli/",
+        "daemon/",
         "node.py",
         "consensus/driver.py",
     ),

@@ -22,15 +22,15 @@ from config.log import configure_logging
 from config.settings import load_node_settings
 from consensus.journal import Journal
 from crypto.key_files import generate_signing_key, write_key_file
+from daemon.disks import Disks
+from daemon.lifetime import Ending
+from daemon.node import Node
 from ledger.errors import StoreFailed
 from ledger.genesis import Parameters
 from node import (
     DESCRIPTORS_WANTED,
-    EXIT_HALTED,
     EXIT_NOT_STARTED,
     EXIT_OK,
-    Disks,
-    Node,
     main,
     raise_descriptor_limit,
     run_node,
@@ -159,7 +159,7 @@ async def test_a_network_of_one_commits_alone_and_stops_on_request(disks: Disks)
             assert not task.done()
             await asyncio.sleep(0.01)
     running.stop()
-    await asyncio.wait_for(task, 10)
+    assert await asyncio.wait_for(task, 10) is Ending.ON_REQUEST
 
 
 async def test_rule_P7_a_failing_ledger_halts_the_node_with_its_reason(
@@ -188,7 +188,7 @@ async def test_rule_P7_a_failing_ledger_halts_the_node_with_its_reason(
             pass
 
     monkeypatch.setattr(opened[0]._disks.chain._store, "_database", FullDisk())
-    assert await asyncio.wait_for(task, 20) == EXIT_HALTED
+    assert await asyncio.wait_for(task, 20) is Ending.HALTED
     assert "No space left on device" in capsys.readouterr().err
 
 

@@ -16,6 +16,7 @@ ROOMS: Final = (
     "consensus",
     "contracts",
     "crypto",
+    "daemon",
     "gateway",
     "ledger",
     "network",
