@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -9,77 +10,110 @@ from dataclasses import dataclass
 from bench.processes import LocalProcesses
 from config.genesis_file import read_genesis_file
 from config.local_network import LocalNetwork, LocalNode
+from ledger.archive import Archive
+from ledger.block import decode_header
 from ledger.chain import Chain
-from ledger.genesis import Genesis
+from ledger.epochs import verify_certified_header
 from tests.end_to_end.clients import open_clients
 from tests.end_to_end.journal_audit import JournalAudit
 from tests.end_to_end.traffic import Traffic
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerContent:
-    """One node's chain: digest and roots at every height, and how often each transaction stands in it."""
+@dataclass(frozen=True, slots=True)
+class BlockContent:
+    """One block, certified: its header's digest, by which its state root is known, and its transactions."""
 
-    digests: tuple[bytes, ...]
-    """Of the blocks from height 1 on."""
-    state_roots: tuple[bytes, ...]
-    occurrences: Counter[bytes]
+    digest: bytes
+    parent: bytes
+    transaction_ids: tuple[bytes, ...]
+
+
+class NetworkAudit:
+    """What the nodes of one network have written: nothing lost, nothing doubled, one chain, no contradiction.
+
+    `gather` may be called again and again: before a folder is wiped or rolled back, too.
+    """
+
+    def __init__(self, network: LocalNetwork) -> None:
+        self._genesis = read_genesis_file(network.genesis_file)
+        self.journals = JournalAudit(self._genesis)
+        self._blocks: dict[int, BlockContent] = {}
+        """By height, whoever holds them."""
+        self._heights: dict[str, int] = {}
+        """Of each node's head, by name."""
+
+    @property
+    def height(self) -> int:
+        """Of the longest chain."""
+        return max(self._heights.values())
+
+    def gather(self, node: LocalNode) -> None:
+        """Read a stopped node's ledger and its journal.
+
+        Opening the ledger computes the state root from the rows on disk, and refuses another than the head's.
+        A node that has pruned, or joined by a snapshot, holds the later blocks only.
+        """
+        chain = Chain.open(node.folder.ledger_directory, self._genesis)
+        try:
+            self.journals.follow(chain.archive.list_epoch_changes(chain.replica_set.epoch))
+            for height in range(chain.archive.get_base(), chain.head.height + 1):
+                self._add_block(chain.archive, height)
+            self._heights[node.name] = chain.head.height
+        finally:
+            chain.close()
+        self.journals.gather(node.folder.journal_directory)
+
+    def check(self, acknowledged: Collection[bytes]) -> None:
+        """Raises AssertionError unless each node gathered has every transaction that was acknowledged."""
+        self.journals.check()
+        assert sorted(self._blocks) == list(range(1, self.height + 1)), "no node holds one of the blocks"
+        for height in range(2, self.height + 1):
+            assert self._blocks[height].parent == self._blocks[height - 1].digest
+        found = Counter(itertools.chain.from_iterable(b.transaction_ids for b in self._blocks.values()))
+        assert set(found.values()) <= {1}, "a transaction stands in two blocks"
+        for name, head in self._heights.items():
+            held = {i for height in range(1, head + 1) for i in self._blocks[height].transaction_ids}
+            lost = set(acknowledged) - held
+            assert not lost, f"{name} at height {head} lacks {sorted(item.hex() for item in lost)}"
+
+    def _add_block(self, archive: Archive, height: int) -> None:
+        header_bytes, certificate = archive.get_header_bytes(height), archive.get_certificate(height)
+        block = archive.get_block(height)
+        assert header_bytes is not None
+        assert certificate is not None
+        assert block is not None
+        header = verify_certified_header(
+            header_bytes,
+            certificate,
+            self.journals.get_replica_set(decode_header(header_bytes).epoch),
+            self._genesis.compute_chain_id(),
+            where=f"height {height}",
+        )
+        self.journals.add_certificate(certificate)
+        ids = tuple(item.transaction_id for item in block.transactions)
+        content = BlockContent(certificate.digest, header.parent_hash, ids)
+        assert self._blocks.setdefault(height, content) == content, f"two blocks at height {height}"
 
 
 def audit_network(
     network: LocalNetwork,
     acknowledged: Collection[bytes],
     *,
-    nodes: Sequence[int] | None = None,
-    journals: JournalAudit | None = None,
-) -> LedgerContent:
-    """Check stopped nodes; the content of the longest chain.
-
-    Nothing acknowledged is lost, nothing is doubled, equal heights have equal blocks and states, and no
-    replica signed two things for one slot. Every node must have everything that was acknowledged.
-    """
-    genesis = read_genesis_file(network.genesis_file)
-    audit = journals or JournalAudit(network.chain_id, genesis.replica_set)
-    contents = []
-    for node in [network.nodes[number] for number in (nodes or range(len(network.nodes)))]:
-        audit.gather(node.folder.journal_directory)
-        contents.append(read_ledger(node, genesis, audit))
-    audit.check()
-    longest = max(contents, key=lambda content: len(content.digests))
-    for content in contents:
-        height = len(content.digests)
-        assert content.digests == longest.digests[:height]
-        assert content.state_roots == longest.state_roots[:height]
-        assert set(content.occurrences.values()) <= {1}
-        assert not set(acknowledged) - content.occurrences.keys()
-    return longest
+    nodes: Sequence[LocalNode] | None = None,
+    audit: NetworkAudit | None = None,
+) -> NetworkAudit:
+    """Check stopped nodes, all unless told; `audit` has what was gathered of them before."""
+    audit = audit or NetworkAudit(network)
+    for node in nodes or network.nodes:
+        audit.gather(node)
+    audit.check(acknowledged)
+    return audit
 
 
-async def stop_and_audit(network: LocalNetwork, processes: LocalProcesses, traffic: Traffic) -> LedgerContent:
+async def stop_and_audit(network: LocalNetwork, processes: LocalProcesses, traffic: Traffic) -> NetworkAudit:
     """Wait until all nodes agree upon what the traffic sent, stop them, and audit what they have written."""
     async with open_clients(network) as clients:
         statuses = await clients.wait_agreement(clients.urls, len(traffic.acknowledged))
     assert {status["history_size"] for status in statuses} == {len(traffic.acknowledged)}
     processes.stop()
     return audit_network(network, [item.transaction_id for item in traffic.acknowledged])
-
-
-def read_ledger(node: LocalNode, genesis: Genesis, audit: JournalAudit) -> LedgerContent:
-    """A stopped node's chain; its certificates go to the audit."""
-    chain = Chain.open(node.folder.ledger_directory, genesis)
-    try:
-        occurrences: Counter[bytes] = Counter()
-        digests, state_roots = [], []
-        for height in range(1, chain.head.height + 1):
-            block, header = chain.get_block(height), chain.get_header(height)
-            certificate = chain.get_certificate(height)
-            assert block is not None
-            assert header is not None
-            assert certificate is not None
-            audit.add_certificate(certificate)
-            digests.append(certificate.digest)
-            state_roots.append(header.state_root)
-            occurrences.update(item.transaction_id for item in block.transactions)
-    finally:
-        chain.close()
-    return LedgerContent(digests=tuple(digests), state_roots=tuple(state_roots), occurrences=occurrences)

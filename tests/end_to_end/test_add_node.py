@@ -15,6 +15,7 @@ from cli.main import app
 from config.local_network import create_local_network, load_local_network
 from crypto.key_files import read_key_file
 from ledger.genesis import Parameters
+from tests.end_to_end.ledger_audit import audit_network
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -43,11 +44,16 @@ def get_heights(folder: Path) -> dict[str, int]:
     return {row["node"]: row["height"] for row in run("network", "status", folder)}
 
 
-def test_a_node_is_added_joins_by_snapshot_follows_and_is_voted_in(folder: Path) -> None:
-    deadline = time.monotonic() + 60
-    while min(get_heights(folder).values()) < 25:
-        assert time.monotonic() < deadline
+def wait_for_height(folder: Path, height: int, seconds: float = 60) -> None:
+    """On every node."""
+    deadline = time.monotonic() + seconds
+    while min(get_heights(folder).values()) < height:
+        assert time.monotonic() < deadline, f"height {height}: not within {seconds} s"
         time.sleep(0.2)
+
+
+def test_a_node_is_added_joins_by_snapshot_follows_and_is_voted_in(folder: Path) -> None:
+    wait_for_height(folder, 25)
     added = run("network", "add-node", folder, "--name", "observer", "--institution", "general-hospital")
     assert added == {"node": "observer", "replica": 4, "gateway": added["gateway"], "votes": False}
     network = load_local_network(folder)
@@ -59,16 +65,18 @@ def test_a_node_is_added_joins_by_snapshot_follows_and_is_voted_in(folder: Path)
     replicas = {row["replica"]: row["role"] for row in run("governance", "replica-set", "--network", folder)}
     assert replicas == {0: "votes", 1: "votes", 2: "votes", 3: "votes", 4: "follows"}
     # A height that the others reach later is reached there too, and its gateway takes transactions.
-    height = max(get_heights(folder).values())
-    while min(get_heights(folder).values()) < height + 5:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_for_height(folder, max(get_heights(folder).values()) + 5)
     run("member", "add", "--role", "clerk", "--evidence", "seen", "--network", folder, "--node", "observer")
     voting = run("network", "add-node", folder, "--vote")
     assert (voting["node"], voting["replica"], voting["votes"]) == ("node-6", 5, True)
     replicas = {row["replica"]: row["role"] for row in run("governance", "replica-set", "--network", folder)}
     assert replicas == {0: "votes", 1: "votes", 2: "votes", 3: "votes", 4: "follows", 5: "votes"}
     assert len(run("network", "status", folder)) == 6
+    wait_for_height(folder, max(get_heights(folder).values()) + 2)
+    run("network", "down", folder)
+    audit = audit_network(load_local_network(folder), ())
+    assert audit.journals.epochs == {0, 1}
+    assert audit.journals.count_of(4) == 0, "an observer signs nothing"
 
 
 def test_what_cannot_be_added_is_refused_and_leaves_nothing_behind(tmp_path: Path) -> None:

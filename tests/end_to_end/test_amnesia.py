@@ -17,6 +17,7 @@ from config.local_network import LocalNetwork, LocalNode, create_local_network
 from config.local_ports import choose_free_ports
 from ledger.genesis import Parameters
 from tests.end_to_end.clients import Clients, open_clients
+from tests.end_to_end.ledger_audit import NetworkAudit, audit_network
 
 SYNCS = "chartchain_consensus_journal_syncs_total"
 RECEIVED = "chartchain_consensus_messages_received_total"
@@ -72,9 +73,10 @@ async def test_rule_P6_a_folder_that_was_rolled_back_is_silent_until_it_is_safe(
 ) -> None:
     primary, second, victim, third = processes.nodes
     data, kept = victim.directory / "data", victim.directory / "kept"
+    audit = NetworkAudit(network)
     async with open_clients(network) as clients:
         await processes.wait_ready()
-        await clients.open_folder()
+        opening = await clients.open_folder()
         victim.stop()
         shutil.copytree(data, kept)
         victim.start()
@@ -89,6 +91,7 @@ async def test_rule_P6_a_folder_that_was_rolled_back_is_silent_until_it_is_safe(
                 heard = await clients.read_metrics(primary.gateway_url)
                 await wait_for_more(clients, primary.gateway_url, RECEIVED, heard[RECEIVED])
                 victim.kill()
+            audit.gather(network.nodes[2])
             shutil.rmtree(data)
             kept.rename(data)
             victim.start()
@@ -98,6 +101,8 @@ async def test_rule_P6_a_folder_that_was_rolled_back_is_silent_until_it_is_safe(
         await clients.commit(sent, victim.gateway_url)
         statuses = await clients.wait_agreement(clients.urls, 21)
         assert len({status["state_root"] for status in statuses}) == 1
+    processes.stop()
+    audit_network(network, [item.transaction_id for item in (opening, *sent)], audit=audit)
 
 
 @contextlib.contextmanager
@@ -123,7 +128,7 @@ async def test_rule_P6_an_original_and_its_running_copy_find_each_other_out(
     original = processes.nodes[0]
     async with open_clients(network) as clients:
         await processes.wait_ready()
-        await clients.open_folder()
+        sent = [await clients.open_folder()]
         # So that the copy has a whole database: it is made while the original stands still.
         original.stop()
         with running_copy(network.nodes[0], tmp_path / "copy") as copied:
@@ -141,12 +146,16 @@ async def test_rule_P6_an_original_and_its_running_copy_find_each_other_out(
             ]
             assert warned
             # The others go on without the two.
-            await clients.commit(clients.sign(10), clients.urls[1])
+            sent += clients.sign(10)
+            await clients.commit(sent[1:], clients.urls[1])
         assert "this node runs twice" in original.log_path.read_text()
         # Once one of them is stopped, the other votes again after a start.
         original.stop()
         original.start()
         await watch(clients, original.gateway_url, "ready")
-        await clients.commit(clients.sign(10), clients.urls[0])
+        sent += clients.sign(10)
+        await clients.commit(sent[11:], clients.urls[0])
         statuses = await clients.wait_agreement(clients.urls, 21)
         assert len({status["state_root"] for status in statuses}) == 1
+    processes.stop()
+    audit_network(network, [item.transaction_id for item in sent])

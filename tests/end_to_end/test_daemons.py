@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from config.local_network import LocalNetwork, create_local_network
 from ledger.genesis import Parameters
 from ledger.transaction import SignedTransaction
 from tests.end_to_end.clients import Clients, open_clients
+from tests.end_to_end.ledger_audit import NetworkAudit, audit_network
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -70,6 +72,16 @@ async def test_four_daemons_commit_what_comes_in_over_http_agree_on_the_state_an
     await check_clean_stop(processes.nodes)
 
 
+def stop_and_audit(
+    network: LocalNetwork,
+    processes: LocalProcesses,
+    transactions: Iterable[SignedTransaction],
+    audit: NetworkAudit | None = None,
+) -> None:
+    processes.stop()
+    audit_network(network, [item.transaction_id for item in transactions], audit=audit)
+
+
 async def check_clean_stop(nodes: Sequence[NodeProcess]) -> None:
     """On SIGTERM, on SIGINT, and when whoever started the daemon is gone."""
     first, second, third = (node.process for node in nodes[:3])
@@ -92,7 +104,7 @@ async def test_rule_P4_the_primary_is_killed_under_load_and_nothing_is_lost_or_d
 ) -> None:
     await processes.wait_ready()
     async with open_clients(network) as clients:
-        await clients.open_folder()
+        opening = await clients.open_folder()
         batches = [clients.sign(25) for _ in range(24)]
         primary = processes.nodes[(await clients.get_status(clients.urls[0]))["primary"]]
 
@@ -109,6 +121,7 @@ async def test_rule_P4_the_primary_is_killed_under_load_and_nothing_is_lost_or_d
         await asyncio.gather(kill_and_restart(), *map(send, range(4)))
         await processes.wait_ready()
         check_agreement(await clients.wait_agreement(clients.urls, 601), 601)
+    stop_and_audit(network, processes, itertools.chain([opening], *batches))
 
 
 async def test_rule_P4_all_daemons_killed_at_once_come_back_with_everything_acknowledged(
@@ -134,18 +147,20 @@ async def test_rule_P4_all_daemons_killed_at_once_come_back_with_everything_ackn
         check_agreement(statuses, 81)
         for url in clients.urls:
             assert {await clients.get_end(item, url, 0) for item in acknowledged} == {"committed"}
+    stop_and_audit(network, processes, acknowledged)
 
 
 async def test_rule_P6_a_damaged_journal_is_refused_and_wiped_data_mean_silence_before_the_next_vote(
     network: LocalNetwork, processes: LocalProcesses
 ) -> None:
     await processes.wait_ready()
-    victim = processes.nodes[1]
+    victim, audit = processes.nodes[1], NetworkAudit(network)
     async with open_clients(network) as clients:
-        await clients.open_folder()
-        await clients.commit(clients.sign(10), clients.urls[0])
+        sent = [await clients.open_folder(), *clients.sign(10)]
+        await clients.commit(sent[1:], clients.urls[0])
         await wait_for_votes(victim)
         victim.kill()
+        audit.gather(network.nodes[1])
         check_damaged_journal_is_refused(victim)
         shutil.rmtree(victim.directory / "data" / "journal")
         shutil.rmtree(victim.directory / "data" / "ledger")
@@ -157,8 +172,10 @@ async def test_rule_P6_a_damaged_journal_is_refused_and_wiped_data_mean_silence_
                 reasons.add(await clients.get_readiness(victim.gateway_url))
                 await asyncio.sleep(0.01)
         assert any("journal is missing: silent until" in reason for reason in reasons)
-        await clients.commit(clients.sign(10), clients.urls[1])
+        sent += clients.sign(10)
+        await clients.commit(sent[11:], clients.urls[1])
         check_agreement(await clients.wait_agreement(clients.urls, 21), 21)
+    stop_and_audit(network, processes, sent, audit)
 
 
 async def wait_for_votes(victim: NodeProcess) -> None:
@@ -226,8 +243,8 @@ async def test_rule_P7_a_full_disk_stops_the_daemon_with_the_reason_and_it_resta
         processes.start()
         await processes.wait_ready()
         async with open_clients(network) as clients:
-            await clients.open_folder()
-            sent = 1 + await fill_up(clients, victim)
+            sent = [await clients.open_folder()]
+            sent += await fill_up(clients, victim)
             resize(data / "journal", "50m")
             victim.start()
             await processes.wait_ready()
@@ -236,16 +253,18 @@ async def test_rule_P7_a_full_disk_stops_the_daemon_with_the_reason_and_it_resta
             resize(data / "ledger", "50m")
             victim.start()
             await processes.wait_ready()
-            check_agreement(await clients.wait_agreement(clients.urls, sent), sent)
+            check_agreement(await clients.wait_agreement(clients.urls, len(sent)), len(sent))
+        stop_and_audit(network, processes, sent)
 
 
-async def fill_up(clients: Clients, victim: NodeProcess) -> int:
-    """Commit through another node until the victim's disk is full; how many it took."""
-    sent = 0
+async def fill_up(clients: Clients, victim: NodeProcess) -> list[SignedTransaction]:
+    """Commit through another node until the victim's disk is full; what it took."""
+    sent: list[SignedTransaction] = []
     async with asyncio.timeout(60):
         while victim.is_running:
-            await clients.commit(clients.sign(100), clients.urls[0])
-            sent += 100
+            batch = clients.sign(100)
+            await clients.commit(batch, clients.urls[0])
+            sent += batch
     assert wait_end(victim) == 3
     tail = victim.read_log_tail()
     assert '"event": "halted"' in tail

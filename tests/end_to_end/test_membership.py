@@ -21,6 +21,7 @@ from config.local_network import LocalNetwork, LocalNode, create_local_network
 from contracts.calls.folders import RegisterAlias
 from crypto.key_files import read_key_file
 from ledger.genesis import Parameters
+from tests.end_to_end.ledger_audit import NetworkAudit, audit_network
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -71,6 +72,19 @@ def commit_alias(network: LocalNetwork, node: LocalNode) -> str:
     signer = TransactionSigner(read_key_file(node.folder.institution_key_file), chain_id=network.chain_id)
     call = RegisterAlias(draw_identifier(), node.institution, b"", b"")
     return str(ask(network, node, lambda client: client.submit_and_wait(signer.sign(call))).id)
+
+
+def stop_and_audit(
+    network: LocalNetwork, processes: LocalProcesses, transactions: Sequence[str], *, nodes: int = 4
+) -> NetworkAudit:
+    """Audit the first `nodes`; all these must have the transactions, and the others' journals count too."""
+    processes.stop()
+    acknowledged = [bytes.fromhex(transaction) for transaction in transactions]
+    audit = audit_network(network, acknowledged, nodes=network.nodes[:nodes])
+    for node in network.nodes[nodes:]:
+        audit.journals.gather(node.folder.journal_directory)
+    audit.journals.check()
+    return audit
 
 
 def get_epoch(network: LocalNetwork, node: LocalNode) -> int:
@@ -155,6 +169,8 @@ def test_a_replica_is_removed_and_another_gets_a_new_key_by_vote(
         proved = command("evidence", "verify", file, "--genesis", network.genesis_digest)
         assert proved["verified"] is True
         assert proved["proved"]["epoch"] == min(number, 2)
+    audit = stop_and_audit(network, processes, (*receipts, late))
+    assert audit.journals.epochs == {0, 1, 2}
 
 
 @pytest.mark.soak
@@ -166,12 +182,14 @@ def test_a_daemon_that_was_down_while_the_set_changed_catches_up_and_votes_witho
     running = network.nodes[:3]
     adopt(network, "--remove", removed.replica, running=running)
     adopt(network, "--add", removed.replica, running=running)
-    commit_alias(network, first)
+    committed = [commit_alias(network, first)]
     processes.nodes[3].start()
     wait_for("the epoch of the others", lambda: get_epoch(network, absent) == 2)
-    commit_alias(network, first)
+    committed.append(commit_alias(network, first))
     wait_for("the vote of the one that was down", lambda: absent.replica in list_signers(network, first))
     wait_for("one state everywhere", lambda: len(list_roots(network)) == 1)
+    audit = stop_and_audit(network, processes, committed)
+    assert audit.journals.epochs == {0, 1, 2}
 
 
 def get_head(network: LocalNetwork, node: LocalNode) -> int:
@@ -217,3 +235,5 @@ def test_two_nodes_that_are_left_of_four_go_on_by_vote_of_the_institutions(
         command("evidence", "receipt", transaction, "--out", proof, *where)
         proved = command("evidence", "verify", proof, "--genesis", network.genesis_digest)
         assert proved["proved"]["recovered_above_heights"] == recovered
+    audit = stop_and_audit(network, processes, (before, after), nodes=2)
+    assert audit.journals.epochs == {0, 1}
