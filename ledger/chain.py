@@ -1,8 +1,8 @@
-"""The ledger of one node as the rest of the node sees it: a committed head, and executed blocks upon it.
+"""The ledger of one node as the rest of the node sees it: what is committed, and executed blocks upon it.
 
 One block commits after the other: `execute` or `validate` computes a speculation on the head, `begin_commit`
-and `PendingCommit.write` make it durable in the writer thread, `finish_commit` moves the head. Reads see
-the head and never half a block.
+and `PendingCommit.write` make it durable in the writer thread, `finish_commit` moves the head. What is
+read is `ledger.committed_ledger`'s: the head, and never half a block.
 
 The chain verifies what a block says, not who voted for it: certificates come verified from consensus or
 from `ledger.block_sync`. It is used from one thread, `PendingCommit.write` apart.
@@ -11,7 +11,7 @@ from `ledger.block_sync`. It is used from one thread, `PendingCommit.write` apar
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,17 +19,11 @@ from typing import Literal
 from consensus.certificates import Certificate
 from consensus.replica_set import ReplicaSet
 from contracts.tables import ReadableState
-from crypto.encoding import EncodingError, encode
+from crypto.encoding import EncodingError
 from crypto.hashing import Digest
 from crypto.signatures import InvalidSignature
-from ledger import layout
 from ledger.archive import Archive
-from ledger.block import (
-    Block,
-    Header,
-    compute_header_digest,
-    decode_header,
-)
+from ledger.block import Block, Header, compute_header_digest, decode_header
 from ledger.block_rules import (
     BlockHead,
     Freshness,
@@ -37,25 +31,21 @@ from ledger.block_rules import (
     verify_freshness,
     verify_results,
 )
-from ledger.committed_ids import CommittedIds
-from ledger.contract_set import ContractSet, KnownSenders, load_built_in
-from ledger.epochs import CurrentEpoch, EpochChange, follow_epochs
-from ledger.errors import BlockRefused, NotHeld, ProofRefused
+from ledger.committed_ledger import CommittedLedger
+from ledger.contract_set import ContractSet, load_built_in
+from ledger.epochs import CurrentEpoch, EpochChange
+from ledger.errors import BlockRefused, NotHeld
 from ledger.executor import Execution, Executor
 from ledger.genesis import Genesis
 from ledger.genesis_block import open_genesis
-from ledger.history_tree import HistoryTree
 from ledger.mempool import Mempool
 from ledger.pacing import Pacer
 from ledger.proofs import ReceiptProof, StateProof
-from ledger.prover import prove_receipt, prove_state
 from ledger.pruning import compact_pruned, prune_blocks
 from ledger.receipt import OK, Receipt
 from ledger.settings import LedgerSettings
 from ledger.speculation import CommittedBlock, PendingCommit, Speculation, build_speculation
-from ledger.state import HeadState
-from ledger.state_tree import StateTree
-from ledger.store import Rows, Store
+from ledger.store import Store
 from ledger.transaction import SignedTransaction, verify_transaction_signature
 
 Status = Literal["committed", "failed", "expired", "pending", "unknown"]
@@ -77,49 +67,28 @@ class Chain:
 
     def __init__(
         self,
+        committed: CommittedLedger,
         *,
         store: Store,
         genesis: Genesis,
         settings: LedgerSettings,
         contract_set: ContractSet,
-        head: BlockHead,
-        state_tree: StateTree,
-        history_tree: HistoryTree,
     ) -> None:
-        """Parts of one stored head; use `open`."""
+        """Use `open`."""
+        self._committed = committed
         self._store = store
         self._settings = settings
-        self._state_tree = state_tree
-        self._history_tree = history_tree
-        self._rows: Rows = store.snapshot()
-        self._archive = Archive(self._rows)
-        self._state = HeadState(
-            self._rows,
-            may_hold=state_tree.may_hold,
-            cached_rows_max=settings.cached_rows_max,
-            cached_row_bytes_max=settings.cached_row_bytes_max,
-        )
         self._speculations: OrderedDict[bytes, Speculation] = OrderedDict()
         self._subscribers: list[Subscriber] = []
         self.genesis = genesis
         self.chain_id: Digest = genesis.compute_chain_id()
-        self.head = head
-        self._contract_set = contract_set
-        self.epoch = self._archive.read_epoch(
-            contract_set.read_replica_set(self._state.get) or genesis.replica_set
-        )
-        self._known_senders = KnownSenders(self._state, contract_set, senders_max=settings.known_senders_max)
         self._executor = Executor(contract_set, genesis.parameters, self.chain_id)
-        self._committed_ids = CommittedIds(
-            window_ms=genesis.parameters.expiry_window_ms_max,
-            complete_from_ms=head.header.time_ms if head.height else 0,
-        )
         self.mempool = Mempool(
             settings.mempool,
             chain_id=self.chain_id,
             expiry_window_ms_max=genesis.parameters.expiry_window_ms_max,
-            is_known_sender=self._known_senders.is_known,
-            is_committed=self._holds,
+            is_known_sender=committed.known_senders.is_known,
+            is_committed=committed.holds,
         )
 
     @classmethod
@@ -141,7 +110,7 @@ class Chain:
         store = Store.open(directory, settings.store)
         try:
             head, state_tree, history_tree = open_genesis(store, genesis, contract_set)
-            return cls(
+            committed = CommittedLedger(
                 store=store,
                 genesis=genesis,
                 settings=settings,
@@ -150,24 +119,35 @@ class Chain:
                 state_tree=state_tree,
                 history_tree=history_tree,
             )
+            return cls(committed, store=store, genesis=genesis, settings=settings, contract_set=contract_set)
         except BaseException:
             store.close()
             raise
 
     @property
+    def head(self) -> BlockHead:
+        """The last committed block."""
+        return self._committed.head
+
+    @property
     def state(self) -> ReadableState:
         """Committed rows of the head."""
-        return self._state
+        return self._committed.state
+
+    @property
+    def epoch(self) -> CurrentEpoch:
+        """Of the next height."""
+        return self._committed.epoch
 
     @property
     def replica_set(self) -> ReplicaSet:
         """Orders and certifies the next height."""
-        return self.epoch.replica_set
+        return self._committed.epoch.replica_set
 
     @property
     def archive(self) -> Archive:
         """Committed blocks, receipts and transactions up to the head."""
-        return self._archive
+        return self._committed.archive
 
     def close(self) -> None:
         """Release the directory. Nothing is lost: whatever was acknowledged is synced."""
@@ -250,26 +230,7 @@ class Chain:
         block, certificate = pending.speculation, pending.certificate
         if not pending.is_written:
             raise ValueError(f"block {block.digest.hex()} is not written: call PendingCommit.write first")
-        self._state_tree.apply(block.state_delta)
-        self._history_tree.apply(block.history_delta)
-        self._rows = self._store.snapshot()
-        self._archive = Archive(self._rows)
-        self._state.advance(self._rows, block.execution.writes)
-        self._known_senders.advance()
-        self._committed_ids.add(
-            (transaction.transaction_id for transaction in block.transactions), time_ms=block.header.time_ms
-        )
-        self.head = BlockHead(
-            height=block.header.height,
-            digest=block.digest,
-            header=block.header,
-            header_bytes=block.header_bytes,
-            certificate=certificate,
-        )
-        if block.closes_epoch:
-            self.epoch = CurrentEpoch(
-                replica_set=block.next_replica_set, base_height=block.header.height, closing=certificate
-            )
+        self._committed.advance(block, certificate)
         self._speculations.clear()
         self.mempool.remove(transaction.transaction_id for transaction in block.transactions)
         self.mempool.drop_expired(block.header.time_ms)
@@ -289,18 +250,7 @@ class Chain:
 
         Raises ProofRefused when they have not, or when it is for another head or another set before it.
         """
-        if change.recovery is None or compute_header_digest(change.header) != self.head.digest:
-            raise ProofRefused("recovery", f"it is not for the head of this node, height {self.head.height}")
-        if change.replica_set.epoch != self.replica_set.epoch + 1:
-            raise ProofRefused(
-                "recovery",
-                f"it opens epoch {change.replica_set.epoch}, here {self.replica_set.epoch} is on",
-            )
-        follow_epochs(self.genesis, (*self._archive.list_epoch_changes(self.replica_set.epoch), change))
-        self._store.write([(layout.compute_epoch_key(self.replica_set.epoch), encode(change))])
-        self._rows = self._store.snapshot()
-        self._archive = Archive(self._rows)
-        self.epoch = self._archive.read_epoch(self.replica_set)
+        self._committed.recover(change)
         self._speculations.clear()
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
@@ -327,19 +277,19 @@ class Chain:
     # Reading
 
     def get_block(self, height: int) -> Block | None:
-        return self._archive.get_block(height)
+        return self.archive.get_block(height)
 
     def get_header(self, height: int) -> Header | None:
-        return self._archive.get_header(height)
+        return self.archive.get_header(height)
 
     def get_certificate(self, height: int) -> Certificate | None:
-        return self._archive.get_certificate(height)
+        return self.archive.get_certificate(height)
 
     def get_receipt(self, transaction_id: bytes) -> Receipt | None:
-        return self._archive.get_receipt(transaction_id)
+        return self.archive.get_receipt(transaction_id)
 
     def get_transaction(self, transaction_id: bytes) -> SignedTransaction | None:
-        return self._archive.get_transaction(transaction_id)
+        return self.archive.get_transaction(transaction_id)
 
     def find_end(self, transaction_id: bytes, expires_ms: int | None = None) -> TransactionEnd:
         """How a transaction ended, if it did; `expires_ms` is its own expiry, where the asker knows it."""
@@ -356,21 +306,14 @@ class Chain:
 
     def prove_receipt(self, transaction_id: bytes) -> ReceiptProof:
         """How a transaction ended, proved by the certified history of its own block. Raises NotHeld."""
-        return prove_receipt(self._archive, self.genesis, transaction_id)
+        return self._committed.prove_receipt(transaction_id)
 
     def prove_state(self, state_key: bytes, height: int | None = None) -> StateProof:
         """What the row under `state_key` is at the head, or that there is none.
 
         Raises NotHeld for another height than the head's, whose state is gone, and before block 1.
         """
-        if height not in (None, self.head.height):
-            raise NotHeld(
-                f"state of height {height} asked for, only that of height {self.head.height} is held"
-            )
-        bucket = self._state_tree.prove(state_key, self._read_bucket)
-        return prove_state(
-            self._archive, self.head, self.genesis, bucket, state_key, self._state.get(state_key)
-        )
+        return self._committed.prove_state(state_key, height)
 
     # Parts of the above
 
@@ -378,44 +321,27 @@ class Chain:
         self, transactions: Iterable[SignedTransaction], *, time_ms: int, is_strict: bool
     ) -> Execution:
         return self._executor.execute(
-            self._state,
+            self.state,
             transactions,
             height=self.head.height + 1,
             time_ms=time_ms,
             is_committed=self._is_committed,
             is_strict=is_strict,
-            opening=self._compute_opening(),
+            opening=self._committed.compute_opening(),
         )
-
-    def _compute_opening(self) -> Mapping[bytes, bytes | None]:
-        """Rows that the first block above a recovery begins with; none otherwise."""
-        if self.epoch.base_height != self.head.height or self.head.height == 0:
-            return {}
-        change = self._archive.get_epoch_change(self.head.header.epoch)
-        if change is None or change.recovery is None:
-            return {}
-        return self._contract_set.open_recovered_epoch(self.replica_set, self.head.height, self.head.digest)
 
     def _is_committed(self, transaction: SignedTransaction) -> bool:
         # What is pending under this id was looked up when it came in, and a commit would have removed it.
         if self.mempool.is_pending(transaction.transaction_id):
             return False
-        return self._holds(transaction.transaction_id)
-
-    def _holds(self, transaction_id: bytes) -> bool:
-        """Whether a block that still matters holds the transaction; whoever asks has checked its expiry."""
-        return (
-            self._committed_ids.may_hold(transaction_id)
-            and self._archive.get_position(transaction_id) is not None
-        )
+        return self._committed.holds(transaction.transaction_id)
 
     def _speculate(self, execution: Execution, *, proposer: int, time_ms: int) -> Speculation:
-        state_delta = self._state_tree.compute_delta(execution.writes, self._read_bucket)
-        history_delta = self._history_tree.compute_delta(execution.leaf_hashes)
+        state_delta, history_delta = self._committed.compute_deltas(execution)
         return build_speculation(
             self.head,
             self.replica_set,
-            self._contract_set.read_replica_set(execution.writes.get) or self.replica_set,
+            self._committed.compute_next_replica_set(execution.writes),
             execution,
             state_delta,
             history_delta,
@@ -428,9 +354,6 @@ class Chain:
         if len(self._speculations) > self._settings.speculations_max:
             self._speculations.popitem(last=False)
         return speculation
-
-    def _read_bucket(self, bucket: int) -> bytes:
-        return self._rows.get(layout.compute_bucket_key(bucket)) or b""
 
     @staticmethod
     def _decode_header(header_bytes: bytes) -> Header:

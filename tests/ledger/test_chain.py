@@ -191,4 +191,4 @@ def test_remembered_senders_are_bounded(make_kit: Any) -> None:
                 kit.note(b"a", by=SigningKey(bytes((number + 80,)) * 32)),
                 head_time_ms=chain.head.header.time_ms,
             )
-    assert len(chain._known_senders._answers) <= 3
+    assert len(chain._committed.known_senders._answers) <= 3

@@ -242,9 +242,9 @@ MUTANTS = (
         edits=(
             Edit(
                 "ledger.chain:Chain.state",
-                "return self._state",
+                "return self._committed.state",
                 "from ledger.state import BlockOverlay\n"
-                "    overlay = BlockOverlay(self._state)\n"
+                "    overlay = BlockOverlay(self._committed.state)\n"
                 "    for speculation in self._speculations.values():\n"
                 "        overlay.merge(speculation.execution.writes)\n"
                 "    return overlay",
