@@ -40,7 +40,8 @@ class ReceiptWaiter:
         try:
             return await asyncio.wait_for(future, timeout_ms / 1000)
         except TimeoutError:
-            return None
+            # A block may have been committed since the time was up: its end must not go without its receipt.
+            return self._chain.get_receipt(transaction_id)
         finally:
             self._count -= 1
             waiters.remove(future)
@@ -59,7 +60,7 @@ class ReceiptWaiter:
         try:
             await asyncio.wait_for(future, timeout_ms / 1000)
         except TimeoutError:
-            return False
+            return self._chain.head.height >= height
         finally:
             self._count -= 1
             self._height_waiters.remove(entry)
