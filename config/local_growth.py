@@ -12,22 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config.errors import Fault, NetworkFolderError
-from config.genesis_file import read_genesis_file, write_genesis_file
+from config.genesis_file import read_genesis_file
 from config.local_network import (
     HOST,
     NAME_ANOTHER,
     NAME_PATTERN,
     LocalNetwork,
     LocalNode,
-    get_node_values,
     write_network_file,
+    write_settings,
 )
 from config.local_ports import choose_free_ports
-from config.node_file import format_node_file
+from config.new_node import make_node_folder
 from config.node_folder import NodeFolder
 from crypto.key_files import generate_signing_key, read_key_file
 from crypto.signatures import SigningKey
-from network.certificates import KeyPair, issue_gateway_certificate, issue_node_certificate
+from network.certificates import KeyPair
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,17 +62,16 @@ def prepare_local_node(network: LocalNetwork, *, name: str, institution: LocalNo
         fault = Fault(key="name", found=repr(name), expected="a new name of a-z, 0-9 and hyphens")
         raise NetworkFolderError(network.directory, (fault,), NAME_ANOTHER)
     authority = KeyPair(network.ca_file.read_bytes(), network.ca_key_file.read_bytes())
-    node_key, folder = generate_signing_key(), NodeFolder(directory)
+    node_key = generate_signing_key()
     link_port, gateway_port = choose_free_ports(HOST, 2)
-    folder.create()
-    folder.create_journal()
-    folder.write_keys(node=node_key, institution=read_key_file(institution.folder.institution_key_file))
-    folder.write_certificates(
-        ca_pem=authority.certificate_pem,
-        node_pem=issue_node_certificate(authority, node_key, name),
-        gateway=issue_gateway_certificate(authority, name),
+    make_node_folder(
+        NodeFolder(directory),
+        name,
+        node_key=node_key,
+        institution_key=read_key_file(institution.folder.institution_key_file),
+        authority=authority,
+        genesis=read_genesis_file(network.genesis_file),
     )
-    write_genesis_file(folder.genesis_file, read_genesis_file(network.genesis_file))
     return PreparedNode(
         name=name,
         institution=institution,
@@ -97,8 +96,6 @@ def add_local_node(network: LocalNetwork, prepared: PreparedNode, replica: int) 
         gateway_url=f"https://{HOST}:{prepared.gateway_port}",
     )
     grown = dataclasses.replace(network, nodes=(*network.nodes, node))
-    values = dataclasses.replace(get_node_values(grown, node), public_url=node.gateway_url)
-    settings = format_node_file(values)
-    node.folder.settings_file.write_text(settings, encoding="utf-8")
+    write_settings(grown, node, public_url=node.gateway_url)
     write_network_file(grown)
     return grown

@@ -14,11 +14,8 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -27,20 +24,22 @@ import msgspec
 
 from config.errors import Fault, NetworkFolderError
 from config.genesis_file import write_genesis_file
+from config.local_founders import (
+    Founder,
+    LocalInstitution,
+    compose_genesis,
+    draw_founders,
+    list_default_institutions,
+)
 from config.local_ports import choose_free_ports
+from config.new_node import make_node_folder
 from config.node_file import NodeFileValues, PeerValues, format_node_file
 from config.node_folder import NodeFolder
-from consensus.replica_set import REPLICAS_MAX, Member, ReplicaSet
+from consensus.replica_set import REPLICAS_MAX
 from contracts.calls.registry import InstitutionKind
-from crypto.key_files import generate_signing_key, write_secret_file
-from crypto.signatures import SigningKey
-from ledger.genesis import Genesis, Institution, Parameters
-from network.certificates import (
-    LOCAL_HOSTS,
-    create_authority,
-    issue_gateway_certificate,
-    issue_node_certificate,
-)
+from crypto.key_files import write_secret_file
+from ledger.genesis import Genesis, Parameters
+from network.certificates import LOCAL_HOSTS, create_authority
 
 FORMAT_VERSION: Final = 1
 HOST: Final = "127.0.0.1"
@@ -48,26 +47,6 @@ NETWORK_FILE: Final = "network.json"
 MAKE_ONE: Final = "make one with `chartchain network init FOLDER`"
 NAME_ANOTHER: Final = "name another folder"
 NAME_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalInstitution:
-    """An institution that is to run a node."""
-
-    name: str
-    """Also the name of its folder; letters, digits and hyphens."""
-    title: str
-    """As people read it."""
-    kind: InstitutionKind
-
-
-DEFAULT_INSTITUTIONS: Final = (
-    LocalInstitution(name="childrens-hospital", title="Children's Hospital", kind="hospital"),
-    LocalInstitution(name="general-hospital", title="General Hospital", kind="hospital"),
-    LocalInstitution(name="primary-care-centre", title="Primary Care Centre", kind="primary_care"),
-    LocalInstitution(name="health-regulator", title="Health Regulator", kind="regulator"),
-)
-"""Two hospitals, a primary-care institution and a regulator; further nodes are further hospitals."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,32 +133,33 @@ def create_local_network(
     ids and signing keys follow from it: for tests only, who knows it has the keys. Raises NetworkFolderError.
     """
     _check_empty(directory)
-    founders = _choose_institutions(directory, node_count, institutions)
+    founders = draw_founders(_choose_institutions(directory, node_count, institutions), seed)
     ports = _choose_ports(directory, base_port, 2 * len(founders))
     if hosts is not None and len(hosts) != len(founders):
         raise _refuse(directory, "hosts", f"{len(hosts)} addresses", f"one for each of {len(founders)} nodes")
-    origin = _Secrets(seed)
     nodes = tuple(
         LocalNode(
-            name=founder.name,
-            title=founder.title,
-            kind=founder.kind,
-            directory=directory / founder.name,
+            name=founder.institution.name,
+            title=founder.institution.title,
+            kind=founder.institution.kind,
+            directory=directory / founder.institution.name,
             replica=number,
-            institution=origin.derive_identifier(founder.name),
+            institution=founder.identifier,
             link_port=ports[number],
             gateway_port=ports[len(founders) + number],
             gateway_url=f"https://{hosts[number] if hosts else HOST}:{ports[len(founders) + number]}",
         )
         for number, founder in enumerate(founders)
     )
-    keys = {
-        node.name: (origin.derive_key("node", node.name), origin.derive_key("institution", node.name))
-        for node in nodes
-    }
-    genesis = _found(name, parameters or Parameters(), nodes, keys, time_ms)
+    genesis = compose_genesis(
+        name,
+        founders,
+        [node.gateway_url for node in nodes],
+        parameters=parameters or Parameters(),
+        time_ms=time_ms,
+    )
     network = LocalNetwork(directory=directory, name=name, chain_id=genesis.compute_chain_id(), nodes=nodes)
-    _write_network(network, genesis, keys)
+    _write_network(network, genesis, founders)
     return network
 
 
@@ -236,88 +216,33 @@ class _NetworkFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     nodes: tuple[_NodeEntry, ...]
 
 
-class _Secrets:
-    """Ids and keys, from the operating system's randomness or from a test's seed."""
-
-    def __init__(self, seed: bytes | None) -> None:
-        self._seed = seed
-
-    def derive_key(self, purpose: str, name: str) -> SigningKey:
-        return generate_signing_key() if self._seed is None else SigningKey(self._derive(purpose, name))
-
-    def derive_identifier(self, name: str) -> bytes:
-        if self._seed is None:
-            return secrets.token_bytes(16)
-        return self._derive("identifier", name)[:16]
-
-    def _derive(self, purpose: str, name: str) -> bytes:
-        return sha256(
-            b"local network\x00" + (self._seed or b"") + f"\x00{purpose}\x00{name}".encode()
-        ).digest()
-
-
-def _found(
-    name: str,
-    parameters: Parameters,
-    nodes: Sequence[LocalNode],
-    keys: dict[str, tuple[SigningKey, SigningKey]],
-    time_ms: int | None,
-) -> Genesis:
-    return Genesis(
-        network=name,
-        time_ms=time.time_ns() // 1_000_000 if time_ms is None else time_ms,
-        parameters=parameters,
-        institutions=tuple(
-            Institution(
-                institution=node.institution,
-                kind=node.kind,
-                name=node.title,
-                public_key=keys[node.name][1].public_key,
-                gateway_url=node.gateway_url,
-            )
-            for node in nodes
-        ),
-        replica_set=ReplicaSet(
-            epoch=0,
-            members=tuple(
-                Member(
-                    replica=node.replica,
-                    public_key=keys[node.name][0].public_key,
-                    institution=node.institution,
-                )
-                for node in nodes
-            ),
-        ),
-    )
-
-
-def _write_network(
-    network: LocalNetwork, genesis: Genesis, keys: dict[str, tuple[SigningKey, SigningKey]]
-) -> None:
+def _write_network(network: LocalNetwork, genesis: Genesis, founders: Sequence[Founder]) -> None:
     authority = create_authority(f"{network.name} consortium")
     (network.directory / "ca").mkdir(parents=True)
     network.ca_file.write_bytes(authority.certificate_pem)
     write_secret_file(network.ca_key_file, authority.key_pem)
     write_genesis_file(network.genesis_file, genesis)
-    for node in network.nodes:
-        folder, (node_key, institution_key) = node.folder, keys[node.name]
-        folder.create()
-        folder.create_journal()
-        folder.write_keys(node=node_key, institution=institution_key)
-        folder.write_certificates(
-            ca_pem=authority.certificate_pem,
-            node_pem=issue_node_certificate(authority, node_key, node.name),
-            gateway=issue_gateway_certificate(authority, node.name, hosts=sorted({*LOCAL_HOSTS, node.host})),
+    for node, founder in zip(network.nodes, founders, strict=True):
+        make_node_folder(
+            node.folder,
+            node.name,
+            node_key=founder.node_key,
+            institution_key=founder.key,
+            authority=authority,
+            genesis=genesis,
+            hosts=sorted({*LOCAL_HOSTS, node.host}),
         )
-        write_genesis_file(folder.genesis_file, genesis)
-        folder.settings_file.write_text(format_node_file(get_node_values(network, node)), encoding="utf-8")
+        write_settings(network, node)
     # Last, so that a folder with this file in it is a whole network.
     write_network_file(network)
 
 
-def get_node_values(network: LocalNetwork, node: LocalNode) -> NodeFileValues:
-    """What the node's settings say: itself, and every other node of the network as its peer."""
-    return NodeFileValues(
+def write_settings(network: LocalNetwork, node: LocalNode, *, public_url: str = "") -> None:
+    """What the node's settings say: itself, and every other node of the network as its peer.
+
+    `public_url` as in `NodeFileValues`.
+    """
+    values = NodeFileValues(
         name=node.name,
         replica=node.replica,
         institution=node.institution,
@@ -329,7 +254,9 @@ def get_node_values(network: LocalNetwork, node: LocalNode) -> NodeFileValues:
             for peer in network.nodes
             if peer.replica != node.replica
         ),
+        public_url=public_url,
     )
+    node.folder.settings_file.write_text(format_node_file(values), encoding="utf-8")
 
 
 def write_network_file(network: LocalNetwork) -> None:
@@ -382,11 +309,7 @@ def _choose_institutions(
         return tuple(institutions)
     if not 1 <= node_count <= REPLICAS_MAX:
         raise _refuse(directory, "node_count", str(node_count), f"1 to {REPLICAS_MAX}")
-    further = (
-        LocalInstitution(name=f"hospital-{number}", title=f"Hospital {number}", kind="hospital")
-        for number in range(len(DEFAULT_INSTITUTIONS) + 1, node_count + 1)
-    )
-    return (*DEFAULT_INSTITUTIONS[:node_count], *further)
+    return list_default_institutions(node_count)
 
 
 def _choose_ports(directory: Path, base_port: int | None, count: int) -> Sequence[int]:

@@ -14,12 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from consensus.journal import Journal
-from crypto.key_files import write_key_file, write_secret_file
-from crypto.signatures import SigningKey
-from network.certificates import KeyPair
-from vault.key_ring import KeyRing
-
 
 @dataclass(frozen=True, slots=True)
 class NodeFolder:
@@ -92,26 +86,3 @@ class NodeFolder:
     @property
     def vault_directory(self) -> Path:
         return self.directory / "data" / "vault"
-
-    def create(self) -> None:
-        """Make the empty folders, `keys` and `data` for their owner only."""
-        self.directory.mkdir(parents=True)
-        for name, mode in (("keys", 0o700), ("tls", 0o755), ("data", 0o700), ("log", 0o755)):
-            (self.directory / name).mkdir(mode=mode)
-
-    def write_keys(self, *, node: SigningKey, institution: SigningKey) -> None:
-        """Write both signing keys and a new vault key ring, each readable by its owner only."""
-        write_key_file(self.node_key_file, node)
-        write_key_file(self.institution_key_file, institution)
-        KeyRing.create(self.key_ring_file)
-
-    def create_journal(self) -> None:
-        """The empty journal of a node that has never voted; without one a node would have to keep silent."""
-        Journal.create(self.journal_directory)
-
-    def write_certificates(self, *, ca_pem: bytes, node_pem: bytes, gateway: KeyPair) -> None:
-        """Write the certificates, and the gateway's key with mode 0600."""
-        self.ca_file.write_bytes(ca_pem)
-        self.node_certificate_file.write_bytes(node_pem)
-        self.gateway_certificate_file.write_bytes(gateway.certificate_pem)
-        write_secret_file(self.gateway_key_file, gateway.key_pem)

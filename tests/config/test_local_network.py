@@ -12,12 +12,8 @@ import pytest
 
 from config.errors import ConfigError, NetworkFolderError
 from config.genesis_file import read_genesis_file
-from config.local_network import (
-    LocalInstitution,
-    LocalNetwork,
-    create_local_network,
-    load_local_network,
-)
+from config.local_founders import LocalInstitution
+from config.local_network import LocalNetwork, create_local_network, load_local_network
 from config.local_ports import choose_free_ports
 from config.node_check import check_node
 from config.settings import load_node_settings
