@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Final, TypeVar
+
+from msgspec import structs
 
 from consensus.certificates import (
     Certificate,
@@ -29,7 +32,17 @@ from crypto.signatures import InvalidSignature
 Signer = Callable[[bytes, bytes], bytes]
 """(tag, message) to a signature of 64 bytes by this replica's key."""
 
-_NO_SIGNATURE = bytes(64)
+Signed = TypeVar("Signed", ViewChange, NewView, Status, Recollection)
+
+NO_SIGNATURE: Final = bytes(64)
+"""In the place of a signature until there is one."""
+
+_TAGS: Final = {
+    ViewChange: tags.VIEW_CHANGE,
+    NewView: tags.NEW_VIEW,
+    Status: tags.STATUS,
+    Recollection: tags.STATUS,
+}
 
 
 class InvalidMessage(ValueError):
@@ -87,18 +100,12 @@ class Credentials:
     def sign_view_change(
         self, view: int, base: Certificate | None, prepared: PreparedCertificate | None
     ) -> ViewChange:
-        unsigned = ViewChange(self.epoch, view, base, prepared, self.replica, _NO_SIGNATURE)
-        signature = self.signer(tags.VIEW_CHANGE, compute_signed_bytes(self.chain_id, unsigned))
-        return ViewChange(self.epoch, view, base, prepared, self.replica, signature)
+        return self.sign(ViewChange(self.epoch, view, base, prepared, self.replica, NO_SIGNATURE))
 
-    def sign_new_view(self, view: int, view_changes: tuple[ViewChange, ...]) -> NewView:
-        unsigned = NewView(self.epoch, view, view_changes, self.replica, _NO_SIGNATURE)
-        signature = self.signer(tags.NEW_VIEW, compute_signed_bytes(self.chain_id, unsigned))
-        return NewView(self.epoch, view, view_changes, self.replica, signature)
-
-    def sign_status(self, message: bytes) -> bytes:
-        """A signature over the signed bytes of a STATUS or a RECOLLECTION."""
-        return self.signer(tags.STATUS, message)
+    def sign(self, unsigned: Signed) -> Signed:
+        """The same message with my signature in place of none."""
+        signed = compute_signed_bytes(self.chain_id, unsigned)
+        return structs.replace(unsigned, signature=self.signer(_TAGS[type(unsigned)], signed))
 
     def verify_vote(self, vote: Vote) -> None:
         """Raises InvalidMessage unless a member of this epoch signed exactly this vote."""
@@ -108,10 +115,10 @@ class Credentials:
         )
         self._verify(vote.replica, tags.VOTE, message, vote.signature)
 
-    def verify_status(self, message: Status | Recollection) -> None:
+    def verify_signed(self, message: ViewChange | NewView | Status | Recollection) -> None:
         """Raises InvalidMessage unless `replica` signed it."""
         signed = compute_signed_bytes(self.chain_id, message)
-        self._verify(message.replica, tags.STATUS, signed, message.signature)
+        self._verify(message.replica, _TAGS[type(message)], signed, message.signature)
 
     def verify_certificate(self, certificate: Certificate) -> None:
         """Raises InvalidMessage unless a quorum of this epoch committed, above the epoch's base."""
@@ -130,8 +137,7 @@ class Credentials:
         What it reports happened below the view that it asks for (rule V4).
         """
         self._check_epoch(view_change.epoch)
-        signed = compute_signed_bytes(self.chain_id, view_change)
-        self._verify(view_change.replica, tags.VIEW_CHANGE, signed, view_change.signature)
+        self.verify_signed(view_change)
         base, prepared = view_change.base, view_change.prepared
         if base is not None:
             self._check_below(view_change, base.view)
@@ -163,8 +169,7 @@ class Credentials:
             )
         if any(view_change.view != new_view.view for view_change in new_view.view_changes):
             raise InvalidMessage("NEW-VIEW: a VIEW-CHANGE for another view found")
-        signed = compute_signed_bytes(self.chain_id, new_view)
-        self._verify(new_view.replica, tags.NEW_VIEW, signed, new_view.signature)
+        self.verify_signed(new_view)
         for view_change in new_view.view_changes:
             if verified.get(view_change.replica) != view_change:
                 self.verify_view_change(view_change)

@@ -6,7 +6,7 @@ What is missing is computed by pure functions; a pace bounds how often anybody i
 from __future__ import annotations
 
 from consensus.certificates import Certificate, Phase
-from consensus.credentials import Credentials
+from consensus.credentials import NO_SIGNATURE
 from consensus.head import Head
 from consensus.messages import (
     CommittedNotice,
@@ -14,37 +14,14 @@ from consensus.messages import (
     ProposalResponse,
     Recollection,
     Status,
-    compute_signed_bytes,
 )
 from consensus.outbox import Outbox
+from consensus.pace import Pace
 from consensus.ports import Proposal
-from consensus.replica_set import Height, ReplicaId
+from consensus.replica_set import ReplicaId
 from consensus.settings import ReplicaSettings
+from consensus.state import ReplicaState
 from consensus.views import Views
-from consensus.vote_guard import VoteGuard
-from consensus.votes import VoteLog
-
-_NO_SIGNATURE = bytes(64)
-
-
-class Pace:
-    """At most one in `interval_ms` for each key; keys are members, so there are few."""
-
-    __slots__ = ("_interval_ms", "_taken_ms")
-
-    def __init__(self, interval_ms: int) -> None:
-        self._interval_ms = interval_ms
-        self._taken_ms: dict[int, int] = {}
-
-    def take(self, key: int, now_ms: int) -> bool:
-        taken_ms = self._taken_ms.get(key)
-        if taken_ms is not None and now_ms - taken_ms < self._interval_ms:
-            return False
-        self._taken_ms[key] = now_ms
-        return True
-
-    def get_last(self, key: int) -> int | None:
-        return self._taken_ms.get(key)
 
 
 class Repair:
@@ -77,82 +54,56 @@ class Repair:
         if proposal is not None and self._responses.take(sender, now_ms):
             self._outbox.send(sender, ProposalResponse(proposal.header, proposal.transaction_hashes))
 
-    def answer(
-        self,
-        status: Status,
-        *,
-        credentials: Credentials,
-        head: Head,
-        views: Views,
-        log: VoteLog,
-        guard: VoteGuard,
-    ) -> None:
+    def answer(self, status: Status, state: ReplicaState) -> None:
         """Send what the sender of a verified STATUS misses; to a starting one what I remember of it."""
-        to = ReplicaId(status.replica)
+        credentials, to = state.credentials, ReplicaId(status.replica)
         is_comrade = status.epoch == credentials.epoch and credentials.is_voter(to)
         if status.session and is_comrade and credentials.is_member:
-            recollection = compute_recollection(
-                credentials, replica=to, session=status.session, head=head, views=views, log=log
-            )
-            self._outbox.send(to, recollection)
-        for message in select_answers(
-            status, credentials=credentials, head=head, views=views, log=log, guard=guard
-        ):
+            self._outbox.send(to, compute_recollection(state, replica=to, session=status.session))
+        for message in select_answers(status, state):
             self._outbox.send(to, message)
 
 
-def compute_status(
-    credentials: Credentials, *, height: Height, views: Views, log: VoteLog, session: int
-) -> Status:
+def compute_status(state: ReplicaState) -> Status:
     """Where I am and what I hold for the height after my head."""
-    slot = log.get(height + 1, views.view)
-
-    def build(signature: bytes) -> Status:
-        return Status(
-            credentials.epoch,
-            height,
-            views.highest,
-            views.is_active,
-            slot.pre_prepare is not None,
-            slot.get_voters(Phase.PREPARE),
-            slot.get_voters(Phase.COMMIT),
-            session,
-            credentials.replica,
-            signature,
-        )
-
-    signed = compute_signed_bytes(credentials.chain_id, build(_NO_SIGNATURE))
-    return build(credentials.sign_status(signed))
+    credentials, views = state.credentials, state.views
+    slot = state.log.get(state.head.height + 1, views.view)
+    unsigned = Status(
+        credentials.epoch,
+        state.head.height,
+        views.highest,
+        views.is_active,
+        slot.pre_prepare is not None,
+        slot.get_voters(Phase.PREPARE),
+        slot.get_voters(Phase.COMMIT),
+        state.startup.session,
+        credentials.replica,
+        NO_SIGNATURE,
+    )
+    return credentials.sign(unsigned)
 
 
-def compute_recollection(
-    credentials: Credentials, *, replica: int, session: int, head: Head, views: Views, log: VoteLog
-) -> Recollection:
+def compute_recollection(state: ReplicaState, *, replica: int, session: int) -> Recollection:
     """What I remember of a starting `replica`."""
-
-    def build(signature: bytes) -> Recollection:
-        return Recollection(
-            session,
-            head.height,
-            head.certificate,
-            log.latest.get(replica),
-            views.changes.latest.get(replica),
-            credentials.replica,
-            signature,
-        )
-
-    signed = compute_signed_bytes(credentials.chain_id, build(_NO_SIGNATURE))
-    return build(credentials.sign_status(signed))
+    unsigned = Recollection(
+        session,
+        state.head.height,
+        state.head.certificate,
+        state.log.latest.get(replica),
+        state.views.changes.latest.get(replica),
+        state.credentials.replica,
+        NO_SIGNATURE,
+    )
+    return state.credentials.sign(unsigned)
 
 
-def select_answers(
-    status: Status, *, credentials: Credentials, head: Head, views: Views, log: VoteLog, guard: VoteGuard
-) -> tuple[Message, ...]:
+def select_answers(status: Status, state: ReplicaState) -> tuple[Message, ...]:
     """What the sender of `status` misses and I have: a final block, else proofs of views and my votes.
 
     One in an earlier epoch could not verify what was certified since; it is told what closed that epoch. One
     that does not vote needs final blocks only.
     """
+    credentials, head, views = state.credentials, state.head, state.views
     if status.epoch < credentials.epoch:
         return () if head.closing is None else (CommittedNotice(head.closing),)
     if status.height < head.height:
@@ -162,10 +113,7 @@ def select_answers(
     if not credentials.is_voter(status.replica):
         return ()
     if status.is_active and status.view == views.view:
-        return (
-            *_select_view_change(status, views),
-            *_select_votes(status, credentials, head, views, log, guard),
-        )
+        return (*_select_view_change(status, views), *_select_votes(status, state))
     if status.view > views.view:
         return _select_view_change(status, views)
     return (*_select_view_change(status, views), *_select_view_proof(head, views))
@@ -185,16 +133,14 @@ def _select_view_proof(head: Head, views: Views) -> tuple[Message, ...]:
     return ()
 
 
-def _select_votes(
-    status: Status, credentials: Credentials, head: Head, views: Views, log: VoteLog, guard: VoteGuard
-) -> tuple[Message, ...]:
+def _select_votes(status: Status, state: ReplicaState) -> tuple[Message, ...]:
     answers: list[Message] = []
-    height, view = head.height + 1, views.view
-    proposal = log.get(height, view).pre_prepare
-    if proposal is not None and proposal.primary == credentials.replica and not status.has_proposal:
+    height, view, own = state.head.height + 1, state.views.view, state.credentials.replica
+    proposal = state.log.get(height, view).pre_prepare
+    if proposal is not None and proposal.primary == own and not status.has_proposal:
         answers.append(proposal)
     for phase, held in ((Phase.PREPARE, status.prepares), (Phase.COMMIT, status.commits)):
-        vote = guard.get(height, view, phase)
-        if vote is not None and credentials.replica not in held:
+        vote = state.guard.get(height, view, phase)
+        if vote is not None and own not in held:
             answers.append(vote)
     return tuple(answers)

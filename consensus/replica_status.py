@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from consensus.replica_set import Epoch, Height, ReplicaId, View
+from consensus.state import ReplicaState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,3 +37,29 @@ class ReplicaStatus:
     """Since this start."""
     halt_reason: str
     """Empty unless the replica has halted."""
+
+
+def describe_status(state: ReplicaState, *, view_changes_sent: int) -> ReplicaStatus:
+    """The snapshot of one replica's state."""
+    height, credentials, startup = state.head.height, state.credentials, state.startup
+    certified = state.catch_up.certificate
+    is_silent = startup.is_decided and not startup.may_vote(height)
+    reason = startup.reason if is_silent else ""
+    if not credentials.is_member:
+        is_silent, reason = True, f"not a member of epoch {credentials.epoch}"
+    return ReplicaStatus(
+        epoch=Epoch(credentials.epoch),
+        height=height,
+        certified_height=height if certified is None else Height(certified.height),
+        view=state.views.view,
+        asked_view=state.views.asked,
+        primary=state.primary,
+        is_member=credentials.is_member,
+        is_starting=credentials.is_member and not startup.is_decided,
+        is_silent=is_silent,
+        silent_reason=reason,
+        is_in_view_change=not state.views.is_active,
+        failed_views=state.patience.failed_views,
+        view_changes_sent=view_changes_sent,
+        halt_reason=state.halt_reason,
+    )

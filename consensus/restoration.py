@@ -9,10 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from consensus.agreement import Agreement
 from consensus.certificates import Phase, PreparedCertificate
-from consensus.credentials import Credentials
-from consensus.head import Head
 from consensus.journal_records import (
     JournalRecord,
     NewViewRecord,
@@ -25,9 +22,7 @@ from consensus.journal_records import (
 )
 from consensus.messages import NewView, ViewChange, Vote, make_pre_prepare
 from consensus.replica_set import View
-from consensus.views import Views
-from consensus.vote_guard import VoteGuard
-from consensus.votes import VoteLog
+from consensus.state import ReplicaState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,27 +71,19 @@ def read_journal(records: Sequence[JournalRecord], *, epoch: int, height: int) -
     )
 
 
-def restore(
-    memory: Memory,
-    *,
-    credentials: Credentials,
-    head: Head,
-    views: Views,
-    agreement: Agreement,
-    guard: VoteGuard,
-    log: VoteLog,
-) -> None:
+def restore(memory: Memory, state: ReplicaState) -> None:
     """Take up where the journal ends."""
-    _restore_views(memory, credentials=credentials, head=head, views=views)
-    log.move(height=agreement.height, view_low=views.view, view_high=views.highest)
+    _restore_views(memory, state)
+    state.move_window()
+    agreement, log = state.agreement, state.log
     agreement.prepared = memory.prepared
     for record in memory.proposals:
         agreement.restore(record)
     for vote in memory.votes:
-        if vote.view < views.asked:
+        if vote.view < state.views.asked:
             continue  # Left behind by a VIEW-CHANGE that carries what must be kept of it.
-        guard.restore(vote)
-        if vote.epoch != credentials.epoch or not log.accepts(vote.height, vote.view):
+        state.guard.restore(vote)
+        if vote.epoch != state.credentials.epoch or not log.accepts(vote.height, vote.view):
             continue
         slot = log.get(vote.height, vote.view)
         proposal = agreement.get_proposal(vote.digest)
@@ -106,8 +93,9 @@ def restore(
             slot.digest, slot.pre_prepare = vote.digest, make_pre_prepare(vote, proposal)
 
 
-def _restore_views(memory: Memory, *, credentials: Credentials, head: Head, views: Views) -> None:
-    if head.certificate is not None and head.certificate.epoch == credentials.epoch:
+def _restore_views(memory: Memory, state: ReplicaState) -> None:
+    head, views = state.head, state.views
+    if head.certificate is not None and head.certificate.epoch == state.credentials.epoch:
         views.enter_by_certificate(head.certificate)
     if memory.new_view is not None and memory.new_view.view > views.view:
         views.restore(memory.new_view)

@@ -8,7 +8,7 @@ committed in it (rule V10).
 from __future__ import annotations
 
 from consensus.certificates import Certificate, PreparedCertificate
-from consensus.credentials import Credentials
+from consensus.credentials import NO_SIGNATURE, Credentials
 from consensus.journal_records import NewViewRecord, ViewChangeRecord
 from consensus.messages import NewView, ViewChange
 from consensus.outbox import Outbox
@@ -97,8 +97,10 @@ class Views:
         choice = compute_choice(asking, self._credentials.epoch_base)
         if not self._credentials.is_primary(choice.base_height + 1, self.asked):
             return None
-        new_view = self._credentials.sign_new_view(
-            self.asked, tuple(sorted(asking, key=lambda one: one.replica))
+        proof = tuple(sorted(asking, key=lambda one: one.replica))
+        credentials = self._credentials
+        new_view = credentials.sign(
+            NewView(credentials.epoch, self.asked, proof, credentials.replica, NO_SIGNATURE)
         )
         self._outbox.broadcast(new_view)
         self._enter_by(new_view, choice)

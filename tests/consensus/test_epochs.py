@@ -52,14 +52,14 @@ def sign_status(cluster: ClusterType, replica: int, **changes: object) -> Status
     """A STATUS as `replica` would sign it."""
     status = Status(0, 0, 0, True, False, (), (), 0, replica, bytes(64))
     status = msgspec.structs.replace(status, **changes)
-    signed = compute_signed_bytes(cluster.replicas[0]._credentials.chain_id, status)
+    signed = compute_signed_bytes(cluster.replicas[0]._state.credentials.chain_id, status)
     return msgspec.structs.replace(status, signature=cluster.keys.sign(replica, tags.STATUS, signed))
 
 
 def sign_certificate(cluster: ClusterType, epoch: int, height: int, *signers: int) -> Certificate:
     """A certificate for a block that nobody has, with the signatures of `signers`."""
     digest = hashlib.sha256(b"epoch %d height %d" % (epoch, height)).digest()
-    chain_id = cluster.replicas[0]._credentials.chain_id
+    chain_id = cluster.replicas[0]._state.credentials.chain_id
     message = compute_vote_bytes(chain_id, epoch, height, 0, Phase.COMMIT, digest)
     signatures = tuple(VoteSignature(r, cluster.keys.sign(r, tags.VOTE, message)) for r in signers)
     return Certificate(epoch, height, 0, digest, signatures)
@@ -82,7 +82,7 @@ def test_e4_the_old_set_certifies_the_change_and_the_new_set_all_that_follows(gr
         assert certificate.epoch == epoch
         assert len(certificate.signatures) == quorum
         certificate.verify(
-            growing.replicas[0]._credentials.chain_id, growing.get_set(height), growing.keys.verify
+            growing.replicas[0]._state.credentials.chain_id, growing.get_set(height), growing.keys.verify
         )
     assert growing.refused == []
 
@@ -226,7 +226,7 @@ def test_e4_votes_of_another_epoch_count_for_nothing(growing: ClusterType) -> No
             vote = Vote(epoch, 3, 0, Phase.COMMIT, digest, sender, bytes(64))
             effects = replica.step(MessageReceived(sender=ReplicaId(sender), message=vote))
             assert all(not hasattr(action, "reason") for action in effects.apply)
-    assert replica._log.get(3, 0).get_voters(Phase.COMMIT) == ()
+    assert replica._state.log.get(3, 0).get_voters(Phase.COMMIT) == ()
 
 
 def test_e4_a_view_change_of_the_epoch_before_is_answered_and_accuses_nobody(growing: ClusterType) -> None:
@@ -281,7 +281,7 @@ def test_e4_sets_change_during_view_changes_and_nothing_is_lost_or_doubled(
     assert {replica.status.epoch for replica in cluster.replicas.values()} == {3}
     for height, (_, certificate) in enumerate(cluster.disks[0].chain, start=1):
         certificate.verify(
-            cluster.replicas[0]._credentials.chain_id, cluster.get_set(height), cluster.keys.verify
+            cluster.replicas[0]._state.credentials.chain_id, cluster.get_set(height), cluster.keys.verify
         )
 
 
@@ -333,7 +333,7 @@ def test_p6_a_certificate_of_another_epoch_silences_nobody(cluster_of: type) -> 
     cluster.tick()
     (status, *_) = [m for s, _, m in cluster.sent if isinstance(m, Status) and s == 0 and m.session]
     forged = Recollection(status.session, 2**60, lie, None, None, 1, bytes(64))
-    signed = compute_signed_bytes(cluster.replicas[0]._credentials.chain_id, forged)
+    signed = compute_signed_bytes(cluster.replicas[0]._state.credentials.chain_id, forged)
     forged = msgspec.structs.replace(forged, signature=cluster.keys.sign(1, tags.STATUS, signed))
     cluster.step(0, MessageReceived(sender=ReplicaId(1), message=forged))
     cluster.run(600)

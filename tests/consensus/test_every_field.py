@@ -33,8 +33,8 @@ CHAIN_ID = hashlib.sha256(b"test chain").digest()
 
 VERIFIERS: dict[type[Message], Callable[[Credentials, Any], object]] = {
     Vote: Credentials.verify_vote,
-    Status: Credentials.verify_status,
-    Recollection: Credentials.verify_status,
+    Status: Credentials.verify_signed,
+    Recollection: Credentials.verify_signed,
     ViewChange: Credentials.verify_view_change,
     NewView: lambda credentials, message: credentials.verify_new_view(message, {}),
     CommittedNotice: lambda credentials, message: credentials.verify_certificate(message.certificate),
@@ -90,7 +90,7 @@ def test_v1_a_signed_message_with_any_field_altered_does_not_verify(
     messages: tuple[Cluster, dict[type[Message], Any]], kind: type[Message]
 ) -> None:
     cluster, found = messages
-    credentials, message = cluster.replicas[3]._credentials, found[kind]
+    credentials, message = cluster.replicas[3]._state.credentials, found[kind]
     VERIFIERS[kind](credentials, message)
     count = 0
     for altered in alter(message):
@@ -142,7 +142,7 @@ def test_v1_a_recollection_that_does_not_verify_reminds_of_nothing(
     cluster.start(3)
     cluster.drops.append(lambda sender, target, message: target == 3)
     cluster.tick()
-    session = cluster.replicas[3]._startup.session
+    session = cluster.replicas[3]._state.startup.session
     forged = ViewChange(0, 9, None, None, 3, bytes(64))
     for sender, signature_of, view_change in ((0, 1, None), (1, 1, forged), (2, 2, forged)):
         unsigned = Recollection(session, 0, None, None, view_change, sender, bytes(64))
@@ -163,7 +163,7 @@ def test_v1_v4_what_a_view_change_reports_must_lie_below_the_view_that_it_asks_f
 ) -> None:
     """Rightly signed, so that only the views are wrong."""
     cluster, found = messages
-    credentials, good = cluster.replicas[3]._credentials, found[ViewChange]
+    credentials, good = cluster.replicas[3]._state.credentials, found[ViewChange]
     own = good.base.view
     for view, prepared in ((own, None), (good.prepared.view, good.prepared)):
         unsigned = msgspec.structs.replace(good, view=view, prepared=prepared, signature=bytes(64))

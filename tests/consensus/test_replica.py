@@ -25,6 +25,7 @@ from consensus.evidence import InvalidEvidence, verify_evidence
 from consensus.journal_records import PreparedRecord, ProposalRecord, VoteRecord
 from consensus.messages import CommittedNotice, PrePrepare, Status, Vote
 from consensus.ports import Proposal
+from consensus.repair import compute_status
 from consensus.replica_set import Epoch, Height, ReplicaId, View
 from consensus.votes import HEIGHTS_AHEAD, VIEWS_AHEAD, VIEWS_BEHIND, VoteLog
 from crypto import tags
@@ -136,7 +137,7 @@ def test_v1_a_message_of_another_signer_than_its_sender_is_refused(cluster: Clus
     messages = [
         sign_pre_prepare(cluster, 0, proposal),
         sign_vote(cluster, 2, Phase.COMMIT, DIGEST),
-        cluster.replicas[2]._compute_status(),
+        compute_status(cluster.replicas[2]._state),
     ]
     for message in messages:
         cluster.refused.clear()
@@ -261,7 +262,7 @@ def test_e2_a_forged_certificate_for_a_final_height_halts_nobody(cluster: Cluste
 def test_e5_a_vote_does_not_count_on_another_chain_in_another_phase_or_slot(
     cluster: Cluster, phase: Phase
 ) -> None:
-    credentials: Credentials = cluster.replicas[0]._credentials
+    credentials: Credentials = cluster.replicas[0]._state.credentials
     good = sign_vote(cluster, 1, phase, DIGEST, height=5, view=2)
     credentials.verify_vote(good)
     other_phase = Phase.COMMIT if phase is Phase.PREPARE else Phase.PREPARE
@@ -320,7 +321,7 @@ def test_e7_nobody_is_accused_by_a_badly_signed_vote(cluster: Cluster) -> None:
 
 
 def test_d1_a_flood_of_votes_occupies_a_small_window(cluster: Cluster) -> None:
-    log = cluster.replicas[3]._log
+    log = cluster.replicas[3]._state.log
     for height in range(1, 60):
         for view in range(30):
             for phase in (Phase.PREPARE, Phase.COMMIT):
@@ -337,7 +338,7 @@ def test_d1_proposals_of_a_height_that_never_ends_are_bounded_and_the_prepared_o
     cluster.drops.append(lambda sender, target, message: getattr(message, "phase", None) is Phase.COMMIT)
     cluster.submit(b"a")
     cluster.deliver()
-    agreement = cluster.replicas[3]._agreement
+    agreement = cluster.replicas[3]._state.agreement
     prepared = agreement.prepared.digest
     for number in range(2 * PROPOSALS_MAX):
         agreement.keep(number.to_bytes(32, "big"), Proposal(b"%d" % number, ()))
@@ -413,13 +414,13 @@ def test_d1_statuses_are_answered_at_a_pace(cluster: Cluster) -> None:
     cluster.drops.append(lambda sender, target, message: target == 2)
     cluster.submit(b"a")
     cluster.deliver()
-    behind = cluster.replicas[2]._compute_status()
+    behind = compute_status(cluster.replicas[2]._state)
     sent = [receive(cluster, 3, 2, behind).send for _ in range(20)]
     assert sum(bool(one) for one in sent) == 1
 
 
 def test_p6_the_highest_vote_of_a_replica_is_remembered_in_whatever_order_they_come(cluster: Cluster) -> None:
-    log = cluster.replicas[3]._log
+    log = cluster.replicas[3]._state.log
     highest = sign_vote(cluster, 2, Phase.COMMIT, DIGEST, height=4, view=1)
     for vote in (
         sign_vote(cluster, 2, Phase.COMMIT, DIGEST, height=3, view=7),
@@ -436,7 +437,7 @@ def test_d1_votes_at_durable_heights_are_forgotten(cluster: Cluster) -> None:
         cluster.submit(b"%d" % number)
         cluster.deliver()
     assert cluster.get_heights() == [20] * 4
-    assert [cluster.replicas[r]._guard._votes for r in range(4)] == [{}] * 4
+    assert [cluster.replicas[r]._state.guard._votes for r in range(4)] == [{}] * 4
 
 
 def test_v6_missing_blocks_are_asked_of_one_signer_after_the_other(cluster: Cluster) -> None:

@@ -261,7 +261,7 @@ def test_p6_silence_is_counted_from_the_highest_block_that_others_report(cluster
 
 def test_p6_silence_is_counted_from_a_vote_of_its_own_that_others_remember(cluster: Cluster) -> None:
     """They may be behind: who voted at height 9 had height 8 durable, so it may vote again from 10 on."""
-    credentials = cluster.replicas[3]._credentials
+    credentials = cluster.replicas[3]._state.credentials
     startup = Startup(journal_missing=True, silent_until=None)
     startup.begin(77)
     vote = credentials.sign_vote(9, 0, Phase.PREPARE, bytes(32))
@@ -378,7 +378,7 @@ def test_p6_nobody_is_silenced_by_a_vote_that_it_never_cast(cluster: Cluster) ->
     """A liar invents a vote of the starting replica, and a height."""
     forged = Vote(0, 90, 3, Phase.COMMIT, bytes(32), 3, bytes(64))
     cluster.crash(3)
-    cluster.replicas[1]._log.latest[3] = forged
+    cluster.replicas[1]._state.log.latest[3] = forged
     cluster.start(3)
     cluster.run(600)
     assert any(isinstance(m, Recollection) and m.vote == forged for m in cluster.get_sent(Recollection))
@@ -414,7 +414,7 @@ def test_p6_an_answer_to_an_earlier_start_is_not_taken_for_this_one(cluster: Clu
     cluster.crash(3)
     cluster.start(3)
     cluster.now_ms += 5
-    startup = cluster.replicas[3]._startup
+    startup = cluster.replicas[3]._state.startup
     startup.begin(77)
     assert startup.add(old) is False
 

@@ -24,8 +24,8 @@ from consensus.messages import (
     Vote,
     compute_signed_bytes,
 )
-from consensus.replica import REJOIN_VIEWS_MAX
 from consensus.replica_set import VIEW_MAX, ReplicaId
+from consensus.view_changer import REJOIN_VIEWS_MAX
 from crypto import tags
 
 Cluster: TypeAlias = Any
@@ -136,7 +136,7 @@ def test_v4_a_view_change_whose_parts_do_not_fit_is_refused(
 ) -> None:
     receive(cluster, 1, 2, sign_view_change(cluster, 2, 1, prepared(cluster)))
     assert len(cluster.refused) == 1
-    assert not cluster.replicas[1]._views.changes.latest
+    assert not cluster.replicas[1]._state.views.changes.latest
 
 
 def test_v4_a_view_change_on_a_forged_base_is_refused(cluster: Cluster) -> None:
@@ -146,7 +146,7 @@ def test_v4_a_view_change_on_a_forged_base_is_refused(cluster: Cluster) -> None:
     base = Certificate(0, 7, 0, DIGEST, tuple(VoteSignature(replica, signature) for replica in (1, 2, 3)))
     receive(cluster, 1, 2, sign_view_change(cluster, 2, 1, base=base))
     assert len(cluster.refused) == 1
-    assert not cluster.replicas[1]._views.changes.latest
+    assert not cluster.replicas[1]._state.views.changes.latest
 
 
 def test_v5_a_new_view_with_altered_contents_is_refused(cluster: Cluster) -> None:
@@ -163,19 +163,19 @@ def test_v5_a_new_view_with_altered_contents_is_refused(cluster: Cluster) -> Non
         msgspec.structs.replace(sign_new_view(cluster, 1, 1, changes), signature=bytes(64)),
     ]
     for number, altered in enumerate(alterations):
-        cluster.replicas[3]._budgets.clear()
+        cluster.replicas[3]._view_changer._budgets.clear()
         effects = receive(cluster, 3, 1, altered)
         assert not effects.persist
         assert len(cluster.refused) == number + 1
         assert cluster.replicas[3].status.view == 0
-    cluster.replicas[3]._budgets.clear()
+    cluster.replicas[3]._view_changer._budgets.clear()
     receive(cluster, 3, 1, sign_new_view(cluster, 1, 1, changes))
     assert cluster.replicas[3].status.view == 1
 
 
 def test_v5_a_new_primary_that_ignores_the_prepared_block_gets_no_votes(cluster: Cluster) -> None:
     digest = prepare_without_committing(cluster)
-    prepared = cluster.replicas[2]._agreement.prepared
+    prepared = cluster.replicas[2]._state.agreement.prepared
     assert prepared.digest == digest
     changes = tuple(sign_view_change(cluster, r, 1, prepared if r == 2 else None) for r in (1, 2, 3))
     receive(cluster, 3, 1, sign_new_view(cluster, 1, 1, changes))
@@ -197,7 +197,7 @@ def test_v5_nobody_votes_at_or_below_the_base_of_its_view(cluster: Cluster) -> N
     cluster.submit(b"a")
     cluster.deliver()
     assert cluster.get_heights() == [1, 0, 0, 0]
-    base, prepared = cluster.disks[0].chain[0][1], cluster.replicas[2]._agreement.prepared
+    base, prepared = cluster.disks[0].chain[0][1], cluster.replicas[2]._state.agreement.prepared
     cluster.drops.append(lambda *_: True)  # Block sync does not come through either.
     changes = (
         sign_view_change(cluster, 0, 1, base=base),
@@ -267,12 +267,12 @@ def test_v7_two_locks_do_not_block_each_other(cluster: Cluster) -> None:
     cluster.drops.append(lambda s, t, m: t != 2 and is_vote(m, Phase.PREPARE, 1))
     cluster.submit(b"a")
     cluster.deliver()
-    lock_a = cluster.replicas[3]._agreement.prepared
+    lock_a = cluster.replicas[3]._state.agreement.prepared
     assert lock_a is not None
-    assert [cluster.replicas[r]._agreement.prepared for r in (0, 1, 2)] == [None] * 3
+    assert [cluster.replicas[r]._state.agreement.prepared for r in (0, 1, 2)] == [None] * 3
     cluster.drops.append(lambda s, t, m: 3 in (s, t))  # View 1 begins without replica 3,
     cluster.run(TIMEOUT_MS + 500)
-    lock_b = cluster.replicas[2]._agreement.prepared
+    lock_b = cluster.replicas[2]._state.agreement.prepared
     assert lock_b is not None
     assert (lock_a.view, lock_b.view) == (0, 1)
     assert lock_a.digest != lock_b.digest

@@ -265,7 +265,7 @@ def test_who_has_no_vote_is_heard_in_what_proves_itself_only() -> None:
 
 def test_a_halted_replica_takes_nothing_in() -> None:
     random, cluster = Random(7), make_active()
-    cluster.replicas[0]._halt("for the test")
+    cluster.replicas[0]._state.halt("for the test")
     size = count_elements(cluster.replicas[0])
     for _ in range(500):
         assert receive(cluster, *make_message(random, cluster)) == Effects()

@@ -39,8 +39,8 @@ MUTANTS = (
         "would be its second vote.",
         edits=(
             Edit(
-                "consensus.replica:Replica._on_vote",
-                "message.phase is Phase.PREPARE and sender == primary",
+                "consensus.reception:Reception._on_vote",
+                "sender == credentials.compute_primary(message.height, message.view)",
                 "False",
             ),
         ),
@@ -90,7 +90,7 @@ MUTANTS = (
         rule="V1",
         history="sawtooth-pbft #115 and FISCO-BCOS #2448: the sender that a message names was not "
         "compared with who had signed it.",
-        edits=(Edit("consensus.replica:_check_sender", "claimed != sender", "False"),),
+        edits=(Edit("consensus.reception:_check_sender", "claimed != sender", "False"),),
         caught_by=NamedTest(REPLICA_TESTS + "test_v1_a_message_of_another_signer_than_its_sender_is_refused"),
     ),
     Mutant(
@@ -184,10 +184,9 @@ MUTANTS = (
         history="Aardvark (NSDI 2009): whatever one peer can set off, a faulty one will; here a halt.",
         edits=(
             Edit(
-                "consensus.replica:Replica._learn",
-                "self._credentials.verify_certificate(certificate)\n"
-                "            self._check_agrees(certificate)",
-                "self._check_agrees(certificate)",
+                "consensus.state:ReplicaState.learn",
+                "self.credentials.verify_certificate(certificate)\n    if certificate.digest",
+                "if certificate.digest",
             ),
         ),
         caught_by=NamedTest(REPLICA_TESTS + "test_e2_a_forged_certificate_for_a_final_height_halts_nobody"),
@@ -215,9 +214,9 @@ MUTANTS = (
         edits=(
             Edit(
                 "consensus.replica:Replica._advance",
-                "    self._finish(now_ms)",
-                "    self._finish(now_ms)\n"
-                "    if (done := self._agreement.committing) is not None:\n"
+                "    self._finish()",
+                "    self._finish()\n"
+                "    if (done := state.agreement.committing) is not None:\n"
                 "        self._on_block_durable(BlockDurable(height=done.height, digest=done.digest))",
             ),
         ),
@@ -262,7 +261,7 @@ MUTANTS = (
         history="besu #2471, sawtooth-pbft #181: what peers send must not end or stop the process; here a "
         "PRE_PREPARE vote outside of a PRE-PREPARE, which has no place among the votes.",
         edits=(
-            Edit("consensus.replica:Replica._on_vote", "if message.phase is Phase.PRE_PREPARE:", "if False:"),
+            Edit("consensus.reception:Reception._on_vote", "if phase is Phase.PRE_PREPARE:", "if False:"),
         ),
         caught_by=NamedTest(REPLICA_TESTS + "test_v1_a_pre_prepare_vote_without_its_proposal_is_refused"),
     ),

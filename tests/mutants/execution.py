@@ -58,7 +58,7 @@ MUTANTS = (
         edits=(
             Edit(
                 "consensus.replica:Replica._finish",
-                "if self._agreement.has_diverged(certified.digest):",
+                "if agreement.has_diverged(certified.digest):",
                 "if False:",
             ),
         ),

@@ -45,8 +45,8 @@ MUTANTS = (
         "timeout.",
         edits=(
             Edit(
-                "consensus.replica:Replica._needs_timer",
-                "return self._views.count_asking() >= self._credentials.replica_set.quorum.size",
+                "consensus.view_changer:ViewChanger._needs_timer",
+                "return state.views.count_asking() >= state.credentials.replica_set.quorum.size",
                 "return True",
             ),
         ),
@@ -58,8 +58,8 @@ MUTANTS = (
         history="fabric 0.6 #639, besu #2095 and #1575: timers ran out for what had been executed.",
         edits=(
             Edit(
-                "consensus.replica:Replica._needs_timer",
-                "return is_obliged or self._patience.oldest is not None",
+                "consensus.view_changer:ViewChanger._needs_timer",
+                "return state.patience.oldest is not None or state.obligation is not None",
                 "return True",
             ),
         ),
@@ -187,7 +187,7 @@ MUTANTS = (
         rule="D1",
         history="asonnino/hotstuff #7: votes are given up only when a round ends; here not even then.",
         edits=(
-            Edit("consensus.replica:Replica._move_head", "self._guard.forget_through(head.height)", "pass"),
+            Edit("consensus.state:ReplicaState.move_head", "self.guard.forget_through(head.height)", "pass"),
         ),
         caught_by=NamedTest(REPLICA_TESTS + "test_d1_votes_at_durable_heights_are_forgotten"),
     ),
@@ -208,8 +208,8 @@ MUTANTS = (
         "throughput to zero.",
         edits=(
             Edit(
-                "consensus.replica:Replica._take_budget",
-                "return self._budgets[sender] <= self._settings.view_changes_per_interval",
+                "consensus.view_changer:ViewChanger._take_budget",
+                "return self._budgets[sender] <= self._state.settings.view_changes_per_interval",
                 "return True",
             ),
         ),

@@ -48,8 +48,8 @@ MUTANTS = (
         "another do not count.",
         edits=(
             Edit(
-                "consensus.replica:Replica._is_of_epoch",
-                "return epoch == self._credentials.epoch",
+                "consensus.reception:Reception._is_of_epoch",
+                "return epoch == state.credentials.epoch",
                 "return True",
             ),
         ),
@@ -69,7 +69,7 @@ MUTANTS = (
         "behind must not be taken up.",
         edits=(
             Edit("consensus.restoration:read_journal", "and record.vote.epoch == epoch", ""),
-            Edit("consensus.restoration:restore", "vote.epoch != credentials.epoch or", ""),
+            Edit("consensus.restoration:restore", "vote.epoch != state.credentials.epoch or", ""),
         ),
         caught_by=NamedTest(EPOCH_TESTS + "test_e4_the_journal_of_another_epoch_binds_nobody"),
     ),

@@ -138,7 +138,7 @@ MUTANTS = (
         edits=(
             OTHERS_NOT_HEARD,
             Edit("consensus.restoration:_restore_views", "memory.view_change is not None", "False"),
-            Edit("consensus.restoration:restore", "if vote.view < views.asked:", "if False:"),
+            Edit("consensus.restoration:restore", "if vote.view < state.views.asked:", "if False:"),
         ),
         caught_by=Hunt(SAID_TWICE, CRASHING, seeds=300),
     ),
@@ -302,10 +302,10 @@ MUTANTS = (
         rule="P6",
         history="Protocol-Aware Recovery (FAST 2018): a node restarted while it recovers must recover again.",
         edits=(
-            Edit("consensus.replica:Replica._on_tick", "self._outbox.persist(SilenceRecord(0))", "pass"),
+            Edit("consensus.replica:Replica._on_tick", "state.outbox.persist(SilenceRecord(0))", "pass"),
             Edit(
-                "consensus.replica:Replica._try_start",
-                "self._outbox.persist(SilenceRecord(self._startup.silent_until))",
+                "consensus.state:ReplicaState.try_start",
+                "self.outbox.persist(SilenceRecord(self.startup.silent_until))",
                 "pass",
             ),
         ),

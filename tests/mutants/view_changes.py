@@ -57,11 +57,11 @@ MUTANTS = (
         "fetches it first; what is prepared below it binds that view no more.",
         edits=(
             Edit(
-                "consensus.replica:Replica._may_vote",
-                "        and self._catch_up.certificate is None\n"
-                "        and self._views.is_active\n"
-                "        and self._head.height >= self._views.entered_height\n",
-                "        and self._views.is_active\n",
+                "consensus.state:ReplicaState.may_vote",
+                "        and self.catch_up.certificate is None\n"
+                "        and self.views.is_active\n"
+                "        and self.head.height >= self.views.entered_height\n",
+                "        and self.views.is_active\n",
             ),
         ),
         caught_by=NamedTest(RULE_TESTS + "test_v5_nobody_votes_at_or_below_the_base_of_its_view"),
@@ -140,9 +140,9 @@ MUTANTS = (
         "become final.",
         edits=(
             Edit(
-                "consensus.replica:Replica._run_timer",
-                "self._ask_for_view(",
-                "self._agreement.prepared = None\n        self._ask_for_view(",
+                "consensus.view_changer:ViewChanger._run_timer",
+                "self._ask(",
+                "state.agreement.prepared = None\n        self._ask(",
             ),
         ),
         caught_by=Hunt(("view_change_tells_all", "agreement", "no_halt"), FOUR, seeds=100),
@@ -207,9 +207,9 @@ MUTANTS = (
         history="Castro and Liskov 1999, 4.4: what was fetched is believed for its digest only.",
         edits=(
             Edit(
-                "consensus.replica:Replica._on_proposal_response",
-                "if digest == obligation.digest:\n        self._agreement.keep(digest, message.proposal)",
-                "self._agreement.keep(obligation.digest, message.proposal)",
+                "consensus.reception:Reception._on_proposal_response",
+                "if digest == obligation.digest:\n        agreement.keep(digest, message.proposal)",
+                "agreement.keep(obligation.digest, message.proposal)",
             ),
         ),
         caught_by=NamedTest(RULE_TESTS + "test_v6_a_wrong_proposal_in_an_answer_is_not_taken"),
@@ -240,7 +240,7 @@ MUTANTS = (
         rule="V8",
         history="FISCO-BCOS #2311, #2312: a view set to the largest int64 overflowed.",
         edits=(
-            Edit("consensus.replica:Replica._ask_for_view", "view > VIEW_MAX or", ""),
+            Edit("consensus.view_changer:ViewChanger._ask", "view > VIEW_MAX or", ""),
             Edit("consensus.patience:Patience.is_exhausted", "self._started_ms is None or", "False or"),
         ),
         caught_by=NamedTest(RULE_TESTS + "test_v8_at_the_highest_view_nothing_overflows"),
@@ -264,7 +264,9 @@ MUTANTS = (
         history="FISCO-BCOS #2211: nothing bounded how far one node's view could lead.",
         edits=(
             Edit(
-                "consensus.replica:Replica._rejoin", "view_change.view > highest + REJOIN_VIEWS_MAX", "False"
+                "consensus.view_changer:ViewChanger._rejoin",
+                "view_change.view > highest + REJOIN_VIEWS_MAX",
+                "False",
             ),
         ),
         caught_by=NamedTest(RULE_TESTS + "test_v8_one_replica_alone_moves_nobody_however_high_it_asks"),
@@ -275,7 +277,7 @@ MUTANTS = (
         history="FISCO-BCOS #3114: a node that was behind set off view changes all the time.",
         edits=(
             Edit(
-                "consensus.replica:Replica._rejoin",
+                "consensus.view_changer:ViewChanger._rejoin",
                 "self._rejoin_pace.take(view_change.replica, now_ms) or not is_active",
                 "True",
             ),
@@ -364,12 +366,12 @@ MUTANTS = (
         history="FISCO-BCOS #2448: forged new views set off one view change after the other.",
         edits=(
             Edit(
-                "consensus.replica:Replica._on_new_view",
-                "choice = self._views.accept(message)",
+                "consensus.view_changer:ViewChanger.on_new_view",
+                "choice = state.views.accept(message)",
                 "try:\n"
-                "        choice = self._views.accept(message)\n"
-                "    except InvalidMessage:\n"
-                "        self._ask_for_view(View(message.view + 1), self._now_ms or 0)\n"
+                "        choice = state.views.accept(message)\n"
+                "    except ValueError:\n"
+                "        self._ask(View(message.view + 1))\n"
                 "        raise",
             ),
         ),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from consensus.credentials import Credentials
+from consensus.reception import Reception
 from consensus.replica import Replica
 from consensus.replica_set import Member, ReplicaId, ReplicaSet
 from simulation.light_epochs import encode_change, find_change
@@ -85,7 +86,7 @@ def test_e4_a_replica_that_votes_with_its_former_key_is_found_out(monkeypatch: p
 def test_e4_without_a_hint_from_later_epochs_a_replica_stays_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("consensus.catch_up.CatchUp.follow", lambda *_, **__: None)
     monkeypatch.setattr(
-        Replica, "_is_of_epoch", lambda self, sender, epoch, now_ms: epoch == self.status.epoch
+        Reception, "_is_of_epoch", lambda self, sender, epoch: epoch == self._state.credentials.epoch
     )
     assert "progress" in find_broken(range(13, 17))
 

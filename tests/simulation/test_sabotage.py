@@ -11,7 +11,7 @@ from msgspec.structs import replace as replace_fields
 
 import consensus.certificates
 import consensus.credentials
-import consensus.replica
+import consensus.state
 import consensus.views
 from consensus.certificates import Certificate, Phase, PreparedCertificate
 from consensus.credentials import Credentials
@@ -375,7 +375,7 @@ class _KeepsVoting(Views):
 def test_vote_in_a_view_that_was_left_is_caught_P3(
     find_violation: Hunt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consensus.replica, "Views", _KeepsVoting)
+    monkeypatch.setattr(consensus.state, "Views", _KeepsVoting)
     violation = find_violation(settings=FOUR, seeds=30)
     assert violation is not None
     assert violation.invariant == "no_vote_below_view_change"
@@ -393,7 +393,7 @@ class _ChangesItsStory(Replica):
         if not isinstance(message, ViewChange) or send.to is None:
             return send
         return replace_fields(
-            send, message=self._credentials.sign_view_change(View(message.view), None, None)
+            send, message=self._state.credentials.sign_view_change(View(message.view), None, None)
         )
 
 
