@@ -125,6 +125,7 @@ class Replica:
             case PendingChanged():
                 self._build_after_ms = 0
                 self._state.patience.set_oldest(event.oldest)
+                return event.oldest is not None
             case PeerConnected():
                 if self._state.has_begun and not self._state.credentials.is_displaced:
                     self._state.outbox.send(event.replica, compute_status(self._state))

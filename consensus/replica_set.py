@@ -60,7 +60,7 @@ class ReplicaSet(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
         return self._public_keys.get(replica)
 
     def has(self, replica: int) -> bool:
-        return self.get_public_key(replica) is not None
+        return replica in self._public_keys
 
     def compute_primary(self, height: int, view: int, blocks_per_primary: int) -> ReplicaId:
         """Who proposes at `height` in `view`: the turn passes on with every view and every so many blocks."""
