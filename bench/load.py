@@ -16,8 +16,7 @@ from typing import Final
 import aiohttp
 import msgpack
 
-from crypto.hashing import compute_digest
-from crypto.signatures import SIGNATURE_BYTES
+from ledger.transaction import compute_transaction_id
 
 RETRY_SECONDS: Final = 0.02
 WAIT_MS: Final = 10_000
@@ -108,7 +107,7 @@ class LoadGenerator:
         raise LoadFailed(f"{url} had no room for a batch in {ATTEMPTS_MAX} attempts")
 
     async def _wait(self, url: str, signed_bytes: bytes) -> None:
-        transaction_id = compute_digest(signed_bytes[SIGNATURE_BYTES:]).hex()
+        transaction_id = compute_transaction_id(signed_bytes).hex()
         answer: dict[str, object] = {}
         for _ in range(WAITS_MAX):
             async with self._session.get(

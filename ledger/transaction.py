@@ -112,6 +112,13 @@ def compute_transaction_id(signed_bytes: bytes) -> Digest:
     return Digest(sha256(signed_bytes[SIGNATURE_BYTES:]).digest())
 
 
+def compute_signed_hash(signed_bytes: bytes) -> Digest:
+    """What a proposal names a transaction by, without decoding it."""
+    hashed = sha256(signed_bytes[SIGNATURE_BYTES:])
+    hashed.update(signed_bytes[:SIGNATURE_BYTES])
+    return Digest(hashed.digest())
+
+
 def encode_transaction(transaction: SignedTransaction) -> bytes:
     """Signature followed by body: the bytes that nodes relay, journal and store."""
     return transaction.signature + transaction.body_bytes

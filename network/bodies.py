@@ -16,9 +16,8 @@ from consensus.replica_set import ReplicaId
 from crypto.encoding import EncodingError, decode_as, encode
 from crypto.hashing import DIGEST_BYTES
 from crypto.signatures import SIGNATURE_BYTES
-from ledger.transaction import BODY_BYTES_MAX
+from ledger.transaction import BODY_BYTES_MAX, compute_signed_hash
 from network.link_ports import LinkRequests
-from network.relay import compute_signed_hash
 from network.requests import BadRequest, RequestFailed, RequestKind
 from network.settings import FetchSettings
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -23,8 +22,6 @@ from typing import Final, Protocol
 import structlog
 
 from consensus.replica_set import ReplicaId
-from crypto.hashing import compute_digest
-from crypto.signatures import SIGNATURE_BYTES
 from ledger.block_rules import BlockHead
 from ledger.mempool import Mempool
 from ledger.transaction import (
@@ -33,6 +30,8 @@ from ledger.transaction import (
     decode_transaction,
     encode_transaction,
 )
+from network.relay_inbox import RelayInbox
+from network.relay_outbox import RelayOutbox
 from network.settings import RelaySettings
 
 ACCEPTED: Final = "accepted"
@@ -115,12 +114,9 @@ class TransactionRelay:
         self._on_failure = on_failure
         self._settings = settings or RelaySettings()
         self._clock_ms = clock_ms
-        self._inbox: dict[ReplicaId, _Inbox] = {}
+        self._inboxes: dict[ReplicaId, RelayInbox] = {}
         self._has_work = asyncio.Event()
-        self._outbox: list[bytes] = []
-        self._outbox_bytes = 0
-        self._flushed_ms = 0
-        self._flush_handle: asyncio.Handle | None = None
+        self._outbox = RelayOutbox(self._broadcast, self._settings, clock_ms)
         self._worker: asyncio.Task[None] | None = None
         self.counters = RelayCounters()
 
@@ -130,8 +126,7 @@ class TransactionRelay:
         self._worker.add_done_callback(self._on_worker_done)
 
     async def close(self) -> None:
-        if self._flush_handle is not None:
-            self._flush_handle.cancel()
+        self._outbox.close()
         if self._worker is not None:
             self._worker.cancel()
             await asyncio.gather(self._worker, return_exceptions=True)
@@ -169,40 +164,15 @@ class TransactionRelay:
             else:
                 accepted += 1
                 results.append(SubmitResult(transaction.transaction_id, ACCEPTED, ""))
-                self._gather(signed_bytes)
+                self._outbox.put(signed_bytes)
         self.counters.refused += len(signed) - accepted
         self._tell(accepted)
         return results
 
     # To peers
 
-    def _gather(self, signed_bytes: bytes) -> None:
-        """Relay with what comes soon after; at once when the relay has been quiet."""
-        self._outbox.append(signed_bytes)
-        self._outbox_bytes += len(signed_bytes)
-        settings = self._settings
-        if (
-            len(self._outbox) >= settings.batch_transactions_max
-            or self._outbox_bytes >= settings.batch_bytes_max
-        ):
-            self._flush()
-        elif self._flush_handle is None:
-            loop = asyncio.get_running_loop()
-            wait_ms = self._flushed_ms + settings.delay_ms - self._clock_ms()
-            if wait_ms <= 0:
-                self._flush_handle = loop.call_soon(self._flush)
-            else:
-                self._flush_handle = loop.call_later(wait_ms / 1_000, self._flush)
-
-    def _flush(self) -> None:
-        if self._flush_handle is not None:
-            self._flush_handle.cancel()
-            self._flush_handle = None
-        if not self._outbox:
-            return
-        gathered, self._outbox, self._outbox_bytes = self._outbox, [], 0
-        self._flushed_ms = self._clock_ms()
-        self._links.broadcast_transactions(gathered)
+    def _broadcast(self, signed: list[bytes]) -> None:
+        self._links.broadcast_transactions(signed)
         self.counters.frames += 1
 
     def forward_oldest(self, primary: ReplicaId) -> None:
@@ -234,51 +204,43 @@ class TransactionRelay:
     @property
     def waiting_count(self) -> int:
         """Relayed transactions that wait for verification."""
-        return sum(len(inbox.waiting) for inbox in self._inbox.values())
+        return sum(map(len, self._inboxes.values()))
 
     def take_waiting(self, signed_hashes: Container[bytes]) -> dict[bytes, bytes]:
-        """Take those that a proposal names out of turn, unverified; whoever takes them verifies them.
-
-        About a microsecond for each transaction that waits.
-        """
+        """Take those that a proposal names out of turn, unverified; whoever takes them verifies them."""
         taken: dict[bytes, bytes] = {}
-        for inbox in self._inbox.values():
+        for inbox in self._inboxes.values():
             taken.update(inbox.take_named(signed_hashes))
         return taken
 
     def on_transactions(self, replica: ReplicaId, signed: list[bytes]) -> None:
         """A frame came from a peer; it waits for its turn."""
-        inbox = self._inbox.get(replica)
+        inbox = self._inboxes.get(replica)
         if inbox is None:
-            inbox = self._inbox[replica] = _Inbox()
+            inbox = self._inboxes[replica] = RelayInbox(self._settings, self._clock_ms)
         self.counters.received += len(signed)
-        if self._clock_ms() < inbox.cut_until_ms:
-            self.counters.dropped += len(signed)
-            return
-        inbox.put(signed)
-        self.counters.dropped += inbox.shrink(
-            self._settings.peer_transactions_max, self._settings.peer_bytes_max
-        )
-        self._has_work.set()
+        self.counters.dropped += inbox.put(signed)
+        if len(inbox):
+            self._has_work.set()
 
     async def _work(self) -> None:
         """A chunk of each peer in turn, for ever."""
         while True:
             await self._has_work.wait()
-            for replica, inbox in tuple(self._inbox.items()):
-                if inbox.is_due(self._clock_ms()):
+            for replica, inbox in tuple(self._inboxes.items()):
+                if inbox.is_due:
                     self._verify_chunk(replica, inbox)
                     await asyncio.sleep(0)
-            if not any(inbox.is_due(self._clock_ms()) for inbox in self._inbox.values()):
+            if not any(inbox.is_due for inbox in self._inboxes.values()):
                 self._has_work.clear()
                 if self.waiting_count:
                     pause_seconds = self._settings.room_pause_ms / 1_000
                     asyncio.get_running_loop().call_later(pause_seconds, self._has_work.set)
 
-    def _verify_chunk(self, replica: ReplicaId, inbox: _Inbox) -> None:
+    def _verify_chunk(self, replica: ReplicaId, inbox: RelayInbox) -> None:
         mempool, head_time_ms = self._chain.mempool, self._chain.head.header.time_ms
         accepted = 0
-        chunk = inbox.take(self._settings.verification_chunk_max)
+        chunk = inbox.take()
         for number, signed_bytes in enumerate(chunk, start=1):
             try:
                 transaction = decode_transaction(signed_bytes)
@@ -287,9 +249,11 @@ class TransactionRelay:
                 self.counters.refused += 1
                 if error.code in _ROOM_CODES:
                     # Honest peers admit less than others have room for; what is a flood waits and gives way.
-                    inbox.paused_until_ms = self._clock_ms() + self._settings.room_pause_ms
+                    inbox.pause()
                     break
-                if error.code in _CUT_CODES or self._is_one_stranger_too_many(inbox, error):
+                # Refusing strangers is cheap, refusing as many as a peer can send is not (rule D1).
+                is_stranger = error.code == "unknown_sender"
+                if error.code in _CUT_CODES or (is_stranger and inbox.is_one_stranger_too_many()):
                     self.counters.dropped += len(chunk) - number
                     self._cut(replica, inbox, error)
                     break
@@ -297,89 +261,12 @@ class TransactionRelay:
                 accepted += 1
         self._tell(accepted)
 
-    def _is_one_stranger_too_many(self, inbox: _Inbox, error: TransactionRefused) -> bool:
-        """Refusing strangers is cheap, refusing as many as a peer can send is not (rule D1)."""
-        if error.code != "unknown_sender":
-            return False
-        now_ms = self._clock_ms()
-        if now_ms - inbox.strangers_since_ms > self._settings.cut_ms:
-            inbox.strangers, inbox.strangers_since_ms = 0, now_ms
-        inbox.strangers += 1
-        return inbox.strangers > self._settings.strangers_max
-
-    def _cut(self, replica: ReplicaId, inbox: _Inbox, error: TransactionRefused) -> None:
-        inbox.cut_until_ms = self._clock_ms() + self._settings.cut_ms
+    def _cut(self, replica: ReplicaId, inbox: RelayInbox, error: TransactionRefused) -> None:
         self.counters.cuts += 1
-        self.counters.dropped += inbox.clear()
+        self.counters.dropped += inbox.cut()
         _log.warning("relay cut", replica=replica, code=error.code, for_ms=self._settings.cut_ms)
 
     def _tell(self, accepted: int) -> None:
         if accepted:
             self.counters.accepted += accepted
             self._on_pending(self._chain.mempool.oldest)
-
-
-def compute_signed_hash(signed_bytes: bytes) -> bytes:
-    """What a proposal names a transaction by, without decoding it."""
-    return compute_digest(signed_bytes[SIGNATURE_BYTES:], signed_bytes[:SIGNATURE_BYTES])
-
-
-class _Inbox:
-    """What one peer has relayed and waits for verification."""
-
-    __slots__ = (
-        "cut_until_ms",
-        "paused_until_ms",
-        "size_bytes",
-        "strangers",
-        "strangers_since_ms",
-        "waiting",
-    )
-
-    def __init__(self) -> None:
-        self.waiting: deque[bytes] = deque()
-        self.size_bytes = 0
-        self.cut_until_ms = 0
-        self.paused_until_ms = 0
-        self.strangers = 0
-        """Transactions of unknown senders since the moment that follows."""
-        self.strangers_since_ms = 0
-
-    def is_due(self, now_ms: int) -> bool:
-        return bool(self.waiting) and now_ms >= self.paused_until_ms
-
-    def put(self, signed: list[bytes]) -> None:
-        self.waiting.extend(signed)
-        self.size_bytes += sum(map(len, signed))
-
-    def shrink(self, transactions_max: int, bytes_max: int) -> int:
-        """Drop the oldest beyond the bounds; how many gave way."""
-        dropped = 0
-        while self.waiting and (len(self.waiting) > transactions_max or self.size_bytes > bytes_max):
-            self.size_bytes -= len(self.waiting.popleft())
-            dropped += 1
-        return dropped
-
-    def take(self, count_max: int) -> list[bytes]:
-        taken = [self.waiting.popleft() for _ in range(min(count_max, len(self.waiting)))]
-        self.size_bytes -= sum(map(len, taken))
-        return taken
-
-    def take_named(self, signed_hashes: Container[bytes]) -> dict[bytes, bytes]:
-        taken: dict[bytes, bytes] = {}
-        left: deque[bytes] = deque()
-        for signed_bytes in self.waiting:
-            signed_hash = compute_signed_hash(signed_bytes)
-            if signed_hash in signed_hashes:
-                taken[signed_hash] = signed_bytes
-                self.size_bytes -= len(signed_bytes)
-            else:
-                left.append(signed_bytes)
-        self.waiting = left
-        return taken
-
-    def clear(self) -> int:
-        dropped = len(self.waiting)
-        self.waiting.clear()
-        self.size_bytes = 0
-        return dropped

@@ -16,8 +16,7 @@ from cli.demo.stage import Stage, expect
 from client.client import Client
 from client.errors import ClientError
 from config.local_network import LocalNode
-from crypto.hashing import compute_digest
-from crypto.signatures import SIGNATURE_BYTES
+from ledger.transaction import compute_transaction_id
 
 TRANSACTIONS: Final = 3_000
 WORKERS: Final = 6
@@ -84,7 +83,7 @@ async def _check_once(witness: Client, signed: list[bytes], first_height: int) -
     status = await witness.get_status()
     for height in range(first_height + 1, status.height + 1):
         counts.update((await witness.get_block(height)).transactions)
-    wanted = [compute_digest(item[SIGNATURE_BYTES:]).hex() for item in signed]
+    wanted = [compute_transaction_id(item).hex() for item in signed]
     lost = [name for name in wanted if counts[name] == 0]
     doubled = [name for name in wanted if counts[name] > 1]
     expect(not lost, f"{len(lost)} transactions were acknowledged and lost, the first is {lost[:1]}")
