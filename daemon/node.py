@@ -19,7 +19,7 @@ from consensus.journal_records import OverrideRecord
 from daemon.disks import Disks
 from daemon.lifetime import Ending, Lifetime
 from daemon.parts import Parts
-from gateway.app import build_gateway
+from gateway.app import Gateway
 from gateway.ports import Readiness
 from gateway.server import start_gateway
 from network.readiness import find_obstacle
@@ -93,7 +93,7 @@ class Node:
         """Raises ConfigError when the institution's key is not the ledger's, OSError."""
         disks, settings, folder = self._disks, self._disks.settings.gateway, self._disks.settings.folder
         try:
-            application = build_gateway(
+            gateway = Gateway(
                 chain=disks.chain,
                 submit=self._parts.relay.submit,
                 vault=disks.vault,
@@ -109,7 +109,7 @@ class Node:
             path = folder.institution_key_file
             raise ConfigError(path, (fault,), "use the key that was registered last") from error
         tls = build_gateway_server_context(folder.gateway_certificate_file, folder.gateway_key_file)
-        return await start_gateway(application, settings=settings, tls=tls)
+        return await start_gateway(gateway.build_application(), settings=settings, tls=tls)
 
     async def _close(self, driving: asyncio.Task[None]) -> None:
         """Clients first, then the replica, then the network."""

@@ -11,24 +11,25 @@ import ssl
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
-from typing import Final
 
 from aiohttp import web
 from prometheus_client.registry import Collector
 
-from contracts.registry import get_institution
+from contracts.registry import InstitutionRow, get_institution
 from crypto.signatures import SigningKey
 from gateway.accounts import Accounts
 from gateway.anchoring import Anchoring
 from gateway.audit import Audit
 from gateway.authentication import Authenticator
-from gateway.bodies import BODY_ROOM, BodyRoom, refuse_body
+from gateway.bodies import BODY_ROOM, refuse_body
 from gateway.desk import Desk
-from gateway.errors import Handler, TooMany, Unavailable, answer_problems
+from gateway.errors import answer_problems
 from gateway.events import Events
 from gateway.folders import Folders
 from gateway.governance_view import GovernanceView
 from gateway.grants import Grants
+from gateway.guard import Guard
+from gateway.health import Health
 from gateway.holders import Holders
 from gateway.ledger_view import LedgerView
 from gateway.metrics import Metrics
@@ -49,12 +50,9 @@ from ledger.errors import StoreFailed
 from vault.errors import VaultFailed
 from vault.vault import Vault
 
-OPEN_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
-"""Answered even when everything else is refused: whoever watches the node must see it."""
-
 
 class Gateway:
-    """The parts of one gateway."""
+    """The gateway of the vault's institution; `gateway.server.start_gateway` serves its application."""
 
     def __init__(
         self,
@@ -69,12 +67,12 @@ class Gateway:
         halt: Halt,
         collectors: Sequence[Collector] = (),
     ) -> None:
-        own = get_institution(chain.state, vault.holder)
-        if own is None or own.public_key != institution_key.public_key:
-            raise ValueError(
-                f"institution {vault.holder.hex()}: its open key on this ledger is not "
-                f"{institution_key.public_key.hex()}; check the genesis and keys/institution.pem"
-            )
+        """`client_tls` verifies other institutions' gateways; `halt` is told when a disk has failed;
+        `collectors` add to /metrics what the rest of the node has counted.
+
+        Raises ValueError when the key is not the open key of the vault's institution on this ledger.
+        """
+        own = _find_institution(chain, vault.holder, institution_key)
         self._server_url = settings.public_url or own.gateway_url
         self._chain = chain
         self._vault = vault
@@ -82,8 +80,7 @@ class Gateway:
         self._get_readiness = readiness
         self._submit = submit
         self._halt = halt
-        self._in_progress = 0
-        self._body_room = BodyRoom(settings.bodies_bytes_max)
+        self._guard = Guard(settings, halt)
         # Clients' waits must not use up those that the gateway's own transactions need.
         self._waiter = ReceiptWaiter(chain, waits_max=settings.waits_max)
         self._clients_waiter = ReceiptWaiter(chain, waits_max=settings.waits_max)
@@ -116,12 +113,6 @@ class Gateway:
         )
         self._metrics = Metrics(
             chain=chain, events=self._events, get_readiness=readiness, collectors=collectors
-        )
-        self._client_rate = RateLimit(
-            name=f"{settings.requests_per_second_max} requests a second from one address",
-            per_second=settings.requests_per_second_max,
-            burst=settings.requests_burst,
-            keys_max=settings.clients_max,
         )
         self.operations: tuple[Operation, ...] = (
             *self._list_ledger_operations(),
@@ -208,53 +199,20 @@ class Gateway:
 
     def build_application(self) -> web.Application:
         application = web.Application(
-            middlewares=(self._metrics.measure, answer_problems, self._guard), client_max_size=0
+            middlewares=(self._metrics.measure, answer_problems, self._guard.admit), client_max_size=0
         )
-        application[BODY_ROOM] = self._body_room
+        application[BODY_ROOM] = self._guard.body_room
         for operation in self.operations:
             handler = self._min_height.wrap(operation)
             if not operation.takes_body:
                 handler = refuse_body(handler)
             application.router.add_route(operation.method, operation.path, handler)
-        application.router.add_get("/healthz", self._handle_health)
-        application.router.add_get("/readyz", self._handle_ready)
+        Health(self._get_readiness).add_routes(application.router)
         application.router.add_get("/metrics", self._metrics.handle_metrics)
         application.router.add_get("/openapi.json", self._handle_openapi)
         application.cleanup_ctx.append(self._run)
         application.on_shutdown.append(self._end_streams)
         return application
-
-    @web.middleware
-    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Rate and number at once of all requests; a failed disk stops the node (rule P7)."""
-        if request.path in OPEN_PATHS:
-            return await handler(request)
-        self._client_rate.take(request.remote or "")
-        if self._in_progress >= self._settings.connections_max:
-            raise TooMany(
-                "too_many_requests",
-                f"{self._in_progress} requests in progress found",
-                "wait, then ask again",
-                retry_after_seconds=1,
-            )
-        self._in_progress += 1
-        try:
-            return await handler(request)
-        except (StoreFailed, VaultFailed) as error:
-            self._halt(error)
-            raise Unavailable("node_stopping", "this node's disk failed", "ask another node") from error
-        finally:
-            self._in_progress -= 1
-            self._body_room.give_back(request)
-
-    async def _handle_health(self, request: web.Request) -> web.StreamResponse:
-        """The process runs and its loop turns; nothing more is said."""
-        return web.json_response({"status": "alive"})
-
-    async def _handle_ready(self, request: web.Request) -> web.StreamResponse:
-        readiness = self._get_readiness()
-        body = {"ready": readiness.is_ready, "reason": readiness.reason}
-        return web.json_response(body, status=200 if readiness.is_ready else 503)
 
     async def _handle_openapi(self, request: web.Request) -> web.StreamResponse:
         return web.Response(body=self._openapi, content_type="application/json")
@@ -287,33 +245,11 @@ class Gateway:
         self._events.close()
 
 
-def build_gateway(
-    *,
-    chain: Chain,
-    submit: Submit,
-    vault: Vault,
-    institution_key: SigningKey,
-    settings: GatewaySettings,
-    readiness: GetReadiness,
-    halt: Halt,
-    client_tls: ssl.SSLContext,
-    collectors: Sequence[Collector] = (),
-) -> web.Application:
-    """The gateway of the vault's institution, to be served by `gateway.server.start_gateway`.
-
-    `client_tls` verifies other institutions' gateways; `halt` is told when a disk has failed;
-    `collectors` add to /metrics what the rest of the node has counted.
-
-    Raises ValueError when the key is not the open key of the vault's institution on this ledger.
-    """
-    return Gateway(
-        chain=chain,
-        submit=submit,
-        vault=vault,
-        institution_key=institution_key,
-        settings=settings,
-        readiness=readiness,
-        client_tls=client_tls,
-        halt=halt,
-        collectors=collectors,
-    ).build_application()
+def _find_institution(chain: Chain, holder: bytes, key: SigningKey) -> InstitutionRow:
+    own = get_institution(chain.state, holder)
+    if own is None or own.public_key != key.public_key:
+        raise ValueError(
+            f"institution {holder.hex()}: its open key on this ledger is not "
+            f"{key.public_key.hex()}; check the genesis and keys/institution.pem"
+        )
+    return own

@@ -31,7 +31,7 @@ from consensus.replica_set import Member, ReplicaSet
 from crypto import tags
 from crypto.key_files import generate_signing_key
 from crypto.signatures import SigningKey
-from gateway.app import build_gateway
+from gateway.app import Gateway
 from gateway.ports import Readiness
 from gateway.server import start_gateway
 from gateway.settings import GatewaySettings
@@ -344,7 +344,7 @@ async def _start_house(
     halted: list[BaseException] = []
 
     async def start() -> web.AppRunner:
-        application = build_gateway(
+        gateway = Gateway(
             chain=chain,
             submit=orderer.submit_to(chain),
             vault=vault,
@@ -355,7 +355,7 @@ async def _start_house(
             client_tls=client_tls,
         )
         port = int(url.rpartition(":")[2])
-        return await start_gateway(application, settings=settings, port=port, tls=server_tls)
+        return await start_gateway(gateway.build_application(), settings=settings, port=port, tls=server_tls)
 
     return House(
         institution=institution,
