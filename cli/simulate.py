@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Final
+from typing import Annotated, Final, NoReturn
 
 import typer
 
@@ -28,54 +28,69 @@ TELL_EVERY_S: Final = 60.0
 """How often a run in the background says how far it is."""
 
 
+SeedOption = Annotated[
+    int | None, typer.Option("--seed", min=0, help="Replay this seed, and print its trace digest.")
+]
+SeedsOption = Annotated[int, typer.Option("--seeds", min=1, max=10_000_000, help="How many seeds to run.")]
+FirstSeedOption = Annotated[int, typer.Option("--first-seed", min=0, help="The first of them.")]
+JobsOption = Annotated[
+    int, typer.Option("--jobs", min=1, max=256, help="Processes that run seeds at the same time.")
+]
+ReplicasOption = Annotated[
+    int | None,
+    typer.Option("--replicas", min=1, max=100, help="Replicas; drawn from the seed unless given."),
+]
+BlocksOption = Annotated[
+    int | None,
+    typer.Option("--blocks", min=1, max=10_000, help="Go on until the chain has so many blocks."),
+]
+TransactionsOption = Annotated[
+    int | None, typer.Option("--transactions", min=1, help="Submitted while there are faults.")
+]
+LateTransactionsOption = Annotated[
+    int | None, typer.Option("--late-transactions", min=0, help="Submitted one by one after healing.")
+]
+FaultyOption = Annotated[
+    int | None, typer.Option("--faulty-ms", min=1, help="How long there are faults, in virtual time.")
+]
+ChangesOption = Annotated[
+    int, typer.Option("--changes", min=0, max=1_000, help="How often the replica set changes meanwhile.")
+]
+OnlyOption = Annotated[
+    str | None,
+    typer.Option("--only", help=f"Of what the seed draws, only this goes wrong; or {NOTHING}."),
+]
+LedgerOption = Annotated[
+    LedgerKind, typer.Option("--ledger", help="What executes blocks; mixed: every hundredth seed chain.")
+]
+RealSignaturesOption = Annotated[
+    bool, typer.Option("--real-signatures", help="Sign with Ed25519 instead of the fast stand-in.")
+]
+ResumeOption = Annotated[
+    Path | None,
+    typer.Option("--resume", help="Keep progress in this file, and go on from what it says."),
+]
+ShrinkOption = Annotated[
+    bool, typer.Option("--shrink", help="Look for the smallest run in which the first failure remains.")
+]
+
+
 def simulate(
-    seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="Replay this seed, and print its trace digest.")
-    ] = None,
-    seeds: Annotated[
-        int, typer.Option("--seeds", min=1, max=10_000_000, help="How many seeds to run.")
-    ] = 200,
-    first_seed: Annotated[int, typer.Option("--first-seed", min=0, help="The first of them.")] = 0,
-    jobs: Annotated[
-        int, typer.Option("--jobs", min=1, max=256, help="Processes that run seeds at the same time.")
-    ] = max(1, os.cpu_count() or 1),
-    replicas: Annotated[
-        int | None,
-        typer.Option("--replicas", min=1, max=100, help="Replicas; drawn from the seed unless given."),
-    ] = None,
-    blocks: Annotated[
-        int | None,
-        typer.Option("--blocks", min=1, max=10_000, help="Go on until the chain has so many blocks."),
-    ] = None,
-    transactions: Annotated[
-        int | None, typer.Option("--transactions", min=1, help="Submitted while there are faults.")
-    ] = None,
-    late_transactions: Annotated[
-        int | None, typer.Option("--late-transactions", min=0, help="Submitted one by one after healing.")
-    ] = None,
-    faulty_ms: Annotated[
-        int | None, typer.Option("--faulty-ms", min=1, help="How long there are faults, in virtual time.")
-    ] = None,
-    changes: Annotated[
-        int, typer.Option("--changes", min=0, max=1_000, help="How often the replica set changes meanwhile.")
-    ] = 0,
-    only: Annotated[
-        str | None,
-        typer.Option("--only", help=f"Of what the seed draws, only this goes wrong; or {NOTHING}."),
-    ] = None,
-    ledger: Annotated[
-        LedgerKind, typer.Option("--ledger", help="What executes blocks; mixed: every hundredth seed chain.")
-    ] = LedgerKind.MIXED,
-    real_signatures: Annotated[
-        bool, typer.Option("--real-signatures", help="Sign with Ed25519 instead of the fast stand-in.")
-    ] = False,
-    resume: Annotated[
-        Path | None,
-        typer.Option("--resume", help="Keep progress in this file, and go on from what it says."),
-    ] = None,
-    shrink_failure: Annotated[
-        bool, typer.Option("--shrink", help="Look for the smallest run in which the first failure remains.")
-    ] = False,
+    seed: SeedOption = None,
+    seeds: SeedsOption = 200,
+    first_seed: FirstSeedOption = 0,
+    jobs: JobsOption = max(1, os.cpu_count() or 1),
+    replicas: ReplicasOption = None,
+    blocks: BlocksOption = None,
+    transactions: TransactionsOption = None,
+    late_transactions: LateTransactionsOption = None,
+    faulty_ms: FaultyOption = None,
+    changes: ChangesOption = 0,
+    only: OnlyOption = None,
+    ledger: LedgerOption = LedgerKind.MIXED,
+    real_signatures: RealSignaturesOption = False,
+    resume: ResumeOption = None,
+    shrink_failure: ShrinkOption = False,
     json_file: JsonFileOption = None,
 ) -> None:
     """Run replicas on a faulty network and faulty disks, and check what must hold; a seed fixes all."""
@@ -97,14 +112,16 @@ def simulate(
         _print(series, report)
     target.write(report.summarize())
     if report.violations:
-        first = report.violations[0]
-        replay = format_replay(first.seed, settings)
-        if shrink_failure:
-            replay = _shrink(first.seed, settings)
-        fail(
-            f"{report.violation_count} of {report.seeds} seeds broke an invariant, first seed {first.seed}: "
-            f"{first.invariant}; replay it with {replay}"
-        )
+        _fail(report, settings, shrinks=shrink_failure)
+
+
+def _fail(report: Report, settings: SimulationSettings, *, shrinks: bool) -> NoReturn:
+    first = report.violations[0]
+    replay = _shrink(first.seed, settings) if shrinks else format_replay(first.seed, settings)
+    fail(
+        f"{report.violation_count} of {report.seeds} seeds broke an invariant, first seed {first.seed}: "
+        f"{first.invariant}; replay it with {replay}"
+    )
 
 
 def _shrink(seed: int, settings: SimulationSettings) -> str:
