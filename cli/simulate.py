@@ -20,7 +20,7 @@ from simulation.progress import Series, WrongProgress, compute_code_digest, load
 from simulation.replay import NOTHING, format_replay, parse_only
 from simulation.report import Report
 from simulation.run import run_seed, run_seeds
-from simulation.settings import LedgerKind, Signatures, SimulationSettings
+from simulation.settings import CHANGES_EVERY, CHANGES_USUAL, LedgerKind, Signatures, SimulationSettings
 from simulation.shrink import RUNS_MAX, shrink
 
 SAVE_EVERY_S: Final = 2.0
@@ -54,7 +54,13 @@ FaultyOption = Annotated[
     int | None, typer.Option("--faulty-ms", min=1, help="How long there are faults, in virtual time.")
 ]
 ChangesOption = Annotated[
-    int, typer.Option("--changes", min=0, max=1_000, help="How often the replica set changes meanwhile.")
+    int | None,
+    typer.Option(
+        "--changes",
+        min=0,
+        max=1_000,
+        help=f"Changes of the replica set; unless given, {CHANGES_USUAL} in one seed of {CHANGES_EVERY}.",
+    ),
 ]
 OnlyOption = Annotated[
     str | None,
@@ -85,7 +91,7 @@ def simulate(
     transactions: TransactionsOption = None,
     late_transactions: LateTransactionsOption = None,
     faulty_ms: FaultyOption = None,
-    changes: ChangesOption = 0,
+    changes: ChangesOption = None,
     only: OnlyOption = None,
     ledger: LedgerOption = LedgerKind.MIXED,
     real_signatures: RealSignaturesOption = False,

@@ -10,7 +10,7 @@ NOTHING = "nothing"
 
 def format_replay(seed: int, settings: SimulationSettings) -> str:
     """`chartchain simulate` with the options that differ from what it does without any."""
-    usual = SimulationSettings(ledger=LedgerKind.MIXED)
+    usual = SimulationSettings(ledger=LedgerKind.MIXED, changes=None)
     options = [f"--seed {seed}"]
     numbers = {
         "--replicas": (settings.replica_count, usual.replica_count),

@@ -30,7 +30,7 @@ def run_seed(
 ) -> RunResult:
     """One run; what went wrong in it is in the result. The factories are for tests of the checkers."""
     began = time.process_time()
-    chosen = (settings or SimulationSettings()).choose_ledger(seed)
+    chosen = (settings or SimulationSettings()).choose(seed)
     world = World(seed, chosen, create_replica=create_replica, create_ledger=create_ledger)
     violations: tuple[Violation, ...] = ()
     try:

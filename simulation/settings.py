@@ -34,6 +34,9 @@ CHAIN_EVERY: Final = 100
 """The daemon's ledger costs about four times as much as the light one, and a folder for each node."""
 CHAIN_REPLICAS_MAX: Final = 10
 """Each replica's takes about 40 MB of memory."""
+CHANGES_EVERY: Final = 17
+"""Unless something else is asked for, the replica set changes in one of so many seeds, on either ledger."""
+CHANGES_USUAL: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +69,9 @@ class SimulationSettings:
     """Of all that the seed draws to go wrong, only these elements do (see `selection`); None: all of it."""
     profile: Profile | None = None
     """How far apart the replicas are; None lets the seed draw it from `profiles.PROFILES`."""
-    changes: int = 0
-    """How often the replica set changes, over the faulty time."""
+    changes: int | None = 0
+    """How often the replica set changes, over the faulty time; None: CHANGES_USUAL times in one seed of
+    CHANGES_EVERY."""
     signatures: Signatures = Signatures.STAND_IN
     ledger: LedgerKind = LedgerKind.LIGHT
     blocks_per_primary: int | None = None
@@ -106,13 +110,16 @@ class SimulationSettings:
             late_transactions=usual.late_transactions if late_transactions is None else late_transactions,
         )
 
-    def choose_ledger(self, seed: int) -> SimulationSettings:
-        """The settings of one seed of a series, in which the kind of ledger is decided."""
-        if self.ledger is not LedgerKind.MIXED:
-            return self
-        is_small = self.replica_count is None or self.replica_count <= CHAIN_REPLICAS_MAX
-        is_chain = is_small and seed % CHAIN_EVERY == CHAIN_EVERY - 1
-        return replace(self, ledger=LedgerKind.CHAIN if is_chain else LedgerKind.LIGHT)
+    def choose(self, seed: int) -> SimulationSettings:
+        """The settings of one seed of a series: which ledger it has and whether its replica set changes."""
+        ledger, changes = self.ledger, self.changes
+        if ledger is LedgerKind.MIXED:
+            is_small = self.replica_count is None or self.replica_count <= CHAIN_REPLICAS_MAX
+            is_chain = is_small and seed % CHAIN_EVERY == CHAIN_EVERY - 1
+            ledger = LedgerKind.CHAIN if is_chain else LedgerKind.LIGHT
+        if changes is None:
+            changes = CHANGES_USUAL if seed % CHANGES_EVERY == CHANGES_EVERY - 1 else 0
+        return replace(self, ledger=ledger, changes=changes)
 
     def compute_replica_settings(self, blocks_per_primary: int) -> ReplicaSettings:
         """A patience that fits the virtual network, about five times shorter than the daemon's."""

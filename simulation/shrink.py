@@ -44,12 +44,13 @@ def shrink(
     runs_max: int = RUNS_MAX,
     on_run: Callable[[], None] = lambda: None,
 ) -> SmallestRun:
-    """Fewer faults, replicas and transactions and a shorter faulty time than in `result`, which broke an
-    invariant with these `settings`; `on_run` hears of each run."""
+    """Less of everything than in `result`, which broke an invariant with these `settings`.
+
+    `on_run` hears of each run.
+    """
     invariant = result.violations[0].invariant
-    settings = replace(
-        settings.choose_ledger(result.seed), replica_count=result.replica_count, only=result.elements
-    )
+    chosen = settings.choose(result.seed)
+    settings = replace(chosen, replica_count=result.replica_count, only=result.elements)
     runs = 0
     is_smaller = True
     while is_smaller:
@@ -76,6 +77,8 @@ def _iterate_reductions(settings: SimulationSettings) -> Iterator[SimulationSett
         size //= 2
     for fewer in range(1, count):
         yield replace(settings, replica_count=fewer)
+    for changes in range(settings.changes or 0):
+        yield replace(settings, changes=changes)
     if settings.blocks_min:
         yield replace(settings, blocks_min=0)
     for transactions in dict.fromkeys((1, settings.transactions // 2, settings.transactions - 1)):

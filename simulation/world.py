@@ -124,7 +124,7 @@ class World:
             faulty=frozenset(self.cast.faulty),
             schedule=self.schedule,
             random=draw_stream(seed, "membership"),
-            changes=settings.changes,
+            changes=settings.changes or 0,
             within_us=settings.faulty_ms * 1_000,
         )
         self._counts: Counter[str] = Counter()

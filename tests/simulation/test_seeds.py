@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -139,9 +140,18 @@ def test_processes_give_the_same_results_in_the_same_order() -> None:
     assert alone == together
 
 
+def test_one_seed_in_seventeen_changes_its_replica_set_on_either_ledger() -> None:
+    usual = SimulationSettings(ledger=LedgerKind.MIXED, changes=None)
+    chosen = {seed: usual.choose(seed) for seed in range(1_700)}
+    changing = [seed for seed, settings in chosen.items() if settings.changes]
+    assert changing == list(range(16, 1_700, 17))
+    assert {chosen[seed].ledger for seed in changing} == {LedgerKind.LIGHT, LedgerKind.CHAIN}
+    assert replace(usual, changes=0).choose(16).changes == 0
+
+
 def test_one_seed_in_a_hundred_has_the_ledger_of_the_daemon() -> None:
     mixed = SimulationSettings(ledger=LedgerKind.MIXED)
-    kinds = [mixed.choose_ledger(seed).ledger for seed in range(200)]
+    kinds = [mixed.choose(seed).ledger for seed in range(200)]
     assert [seed for seed in range(200) if kinds[seed] is LedgerKind.CHAIN] == [99, 199]
     large = SimulationSettings(ledger=LedgerKind.MIXED, replica_count=100)
-    assert large.choose_ledger(99).ledger is LedgerKind.LIGHT
+    assert large.choose(99).ledger is LedgerKind.LIGHT

@@ -95,16 +95,16 @@ def test_without_its_elements_a_run_has_no_faults() -> None:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        (SimulationSettings(ledger=LedgerKind.MIXED), "--seed 7"),
+        (SimulationSettings(ledger=LedgerKind.MIXED, changes=None), "--seed 7"),
         (
             SimulationSettings(
                 replica_count=4, transactions=2, late_transactions=0, only=("crash-1", "lie-by-3")
             ),
-            "--seed 7 --replicas 4 --transactions 2 --late-transactions 0 --ledger light "
+            "--seed 7 --replicas 4 --transactions 2 --late-transactions 0 --changes 0 --ledger light "
             "--only crash-1,lie-by-3",
         ),
         (
-            SimulationSettings(ledger=LedgerKind.MIXED, only=(), faulty_ms=50),
+            SimulationSettings(ledger=LedgerKind.MIXED, changes=None, only=(), faulty_ms=50),
             "--seed 7 --faulty-ms 50 --only nothing",
         ),
     ],
