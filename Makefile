@@ -32,8 +32,7 @@ test: $(VENV)/.test  ## every test; under five minutes
 
 soak: $(VENV)/.test  ## the long runs: 100,000 simulated seeds, every fault on real processes; goes on where it ended
 	nice -n 10 $(RUN)/chartchain simulate --seeds 100000 --resume soak.json --json soak-report.json
-	$(RUN)/pytest -m soak --timeout 3600
-	$(RUN)/pytest tests/fuzz -n 2 -m 'not slow and not soak' --hypothesis-profile soak --timeout 3600
+	nice -n 10 $(RUN)/python -m tests.soak soak
 
 bench: $(VENV)/.base  ## throughput, latency and memory of four daemons on this machine
 	$(RUN)/chartchain bench run
