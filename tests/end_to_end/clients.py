@@ -22,6 +22,10 @@ from ledger.transaction import SignedTransaction, decode_transaction, encode_tra
 TAKEN: Final = frozenset({"accepted", "duplicate", "already_committed"})
 
 
+class TransactionsExpired(Exception):
+    """Block time has passed what these say: none of those not committed yet ever will be."""
+
+
 class Clients:
     """Signs transactions, sends them to any gateway that answers, and asks how they ended."""
 
@@ -49,7 +53,7 @@ class Clients:
         return opening
 
     async def submit(self, transactions: Sequence[SignedTransaction], url: str) -> None:
-        """Raises ConnectionError unless this gateway has taken them all."""
+        """Raises ConnectionError unless this gateway has taken them all, or TransactionsExpired."""
         body = msgpack.packb([encode_transaction(item) for item in transactions])
         headers = {"Content-Type": "application/msgpack"}
         try:
@@ -58,6 +62,8 @@ class Clients:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ConnectionError(f"{url}: {error!r}") from error
         codes = {result["code"] for result in answer.get("results", ())} or {answer.get("code")}
+        if "expired" in codes:
+            raise TransactionsExpired(url)
         if not codes <= TAKEN:
             raise ConnectionError(f"{url}: {codes}")
 
@@ -74,7 +80,7 @@ class Clients:
     ) -> None:
         """Send the same bytes, at one gateway after the other, until all are committed.
 
-        Raises TimeoutError.
+        Raises TimeoutError, TransactionsExpired.
         """
         urls = itertools.cycle([url, *(other for other in self.urls if other != url)])
         async with asyncio.timeout(timeout_seconds):
