@@ -59,5 +59,11 @@ class SnapshotSettings:
     """A snapshot is written at every multiple of this height, alike on all nodes; 0 for never."""
     kept_max: int = 2
     """Snapshots that stay on the disk, one at least; the oldest gives way."""
+    held_max: int = 2
+    """Older ones that stay besides, each because a joining node is fetching it."""
+    held_seconds: int = 3_600
+    """How long a joining node may ask for nothing before what it was fetching may go."""
+    held_blocks_max: int = 100_000
+    """A snapshot goes in any case when it is so far below the head, with the blocks that only it needs."""
     keep_blocks: int = 0
     """Blocks that are kept; older ones are deleted once a snapshot stands for them. 0 to delete nothing."""

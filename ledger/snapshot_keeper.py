@@ -1,8 +1,9 @@
 """Writes snapshots and prunes while the node runs, in a thread of its own.
 
 Snapshots are due at every multiple of the interval, alike on all nodes, and whenever a file `request` lies in
-their folder. One is written at a time; what falls due meanwhile is left out. After each one the oldest go,
-and so do the blocks that nobody needs from this node any more, if the operator wants that.
+their folder. One is written at a time; what falls due meanwhile is left out. After each one the oldest go
+unless a node is fetching them, and so do the blocks that nobody needs from this node any more, if the
+operator wants that.
 """
 
 from __future__ import annotations
@@ -109,9 +110,16 @@ class SnapshotKeeper:
         (directory / REQUEST_FILE).unlink(missing_ok=True)
         self.counters.written += 1
         _log.info("snapshot written", height=height)
-        remove_oldest(directory, self._settings.kept_max)
+        remove_oldest(directory, self._settings.kept_max, self._list_held(height))
         if self._settings.keep_blocks:
             self._prune(height, archive)
+
+    def _list_held(self, height: int) -> list[int]:
+        """The oldest of those that nodes are fetching: they are the nearest to being whole there."""
+        settings = self._settings
+        newest = list_heights(self._shelf.directory)[-settings.kept_max :]
+        held = self._shelf.holds.list_heights(settings.held_seconds) - set(newest)
+        return sorted(kept for kept in held if height - kept <= settings.held_blocks_max)[: settings.held_max]
 
     def _prune(self, height: int, archive: Archive) -> None:
         """Delete the blocks that neither a snapshot's window nor the operator's wish keeps."""

@@ -7,6 +7,7 @@ blocks of the window as long as they are held.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ledger.block import decode_header
 from ledger.chunk_file import ChunkFile, ChunkKind
 from ledger.snapshot import HISTORY_CHUNK_LEAVES, decode_manifest, read_history_chunk, read_window_block
 from ledger.snapshot_export import CHUNKS_FILE, MANIFEST_FILE
+from ledger.snapshot_holds import SnapshotHolds
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class SnapshotShelf:
     def __init__(self, directory: Path) -> None:
         """`directory` need not exist yet."""
         self.directory = directory
+        self.holds = SnapshotHolds()
         self._opened: dict[int, OfferedSnapshot] = {}
 
     def open_newest(self) -> OfferedSnapshot | None:
@@ -95,7 +98,11 @@ def list_heights(directory: Path) -> list[int]:
     return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
 
-def remove_oldest(directory: Path, kept_max: int) -> None:
-    """Delete all but the newest `kept_max` snapshots, one at least. Raises OSError."""
+def remove_oldest(directory: Path, kept_max: int, held: Collection[int] = ()) -> None:
+    """Delete all but the newest `kept_max` snapshots, one at least, and those of the `held` heights.
+
+    Raises OSError.
+    """
     for height in list_heights(directory)[:-kept_max]:
-        shutil.rmtree(directory / str(height))
+        if height not in held:
+            shutil.rmtree(directory / str(height))

@@ -53,11 +53,16 @@ class JoinPolicy:
         self._sync = SnapshotSync(links, genesis, settings=self._settings)
         self._clock_ms = clock_ms
         self._next_ms = 0
+        self._stuck_height = -1
+        self._stuck_since_ms = 0
 
     async def should_join(self, *, height: int, target: int, is_stuck: bool) -> bool:
         """With the head at `height` and blocks known to be final up to `target`."""
         is_far_behind = height == 0 and target >= self._settings.join_blocks_min
         now_ms = self._clock_ms()
+        if is_stuck and height != self._stuck_height:
+            self._stuck_height, self._stuck_since_ms = height, now_ms
+        is_stuck = is_stuck and now_ms - self._stuck_since_ms >= self._settings.join_wait_ms
         if not (is_stuck or is_far_behind) or now_ms < self._next_ms:
             return False
         self._next_ms = now_ms + self._settings.join_retry_ms

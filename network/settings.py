@@ -103,6 +103,8 @@ class FetchSettings:
     """Requests for parts of a snapshot that one peer has answered in a second; 5 ms of work each at most."""
     join_blocks_min: int = 2_000
     """A node without any block that is so far behind looks for a snapshot before it fetches blocks."""
+    join_wait_ms: int = 2_000
+    """For how long no peer gives the next block before a node is stuck: links may still be coming up."""
     join_retry_ms: int = 10_000
     """Before a node that is stuck looks for a snapshot again."""
 

@@ -93,8 +93,12 @@ class SnapshotServer:
         except (OSError, SnapshotRefused) as error:
             _log.error("snapshot not readable", height=request.height, reason=str(error))
             return None
-        self.served += answer is not None
-        return None if answer is None else encode(answer)
+        if answer is None:
+            return None
+        self.served += 1
+        if request.height:
+            self._shelf.holds.hold(replica, request.height)
+        return encode(answer)
 
     def _may_ask(self, replica: ReplicaId) -> bool:
         now = self._clock()

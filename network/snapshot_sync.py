@@ -92,10 +92,11 @@ class SnapshotSync:
         # Receipts of a block are verified by the leaf hashes, so these come first.
         blocks = [(ChunkKind.BLOCK, height) for height in range(snapshot.base, snapshot.height + 1)]
         self._useless.clear()
-        self.counters = SnapshotCounters(parts_expected=len(history) + len(state) + len(blocks))
+        expected = (*history, *state, *blocks)
+        here = sum(name in chunks for name in expected)
+        self.counters = SnapshotCounters(parts=here, parts_expected=len(expected))
         for names in ((*history, *state), blocks):
             missing = [name for name in names if name not in chunks]
-            self.counters.parts += len(names) - len(missing)
             await _Phase(self, snapshot, chunks, missing).run()
             await asyncio.to_thread(chunks.sync)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from consensus.replica_set import ReplicaId
 from crypto.merkle import verify_inclusion
 from ledger import pruning, snapshot_keeper
 from ledger.block_sync import serve_blocks
@@ -21,6 +22,7 @@ from ledger.pacing import Pacer
 from ledger.proofs import ReceiptProof, decode_proof, verify_proof
 from ledger.receipt import compute_history_leaf_hash, decode_receipt
 from ledger.settings import LedgerSettings, SnapshotSettings, StoreSettings
+from ledger.snapshot_holds import SnapshotHolds
 from ledger.snapshot_keeper import REQUEST_FILE, SnapshotKeeper
 from ledger.snapshot_shelf import SnapshotShelf, list_heights
 from tests.ledger.conftest import Kit
@@ -173,6 +175,57 @@ def test_the_keeper_writes_at_multiples_prunes_to_the_oldest_window_and_compacts
     keeper.close()
     commit(kit, chain)
     assert failures == []
+
+
+def test_what_a_node_is_fetching_stays_with_its_blocks_though_neither_for_good_nor_without_bound(
+    kit: Kit, tmp_path: Path
+) -> None:
+    chain, failures, now = kit.open(), list[BaseException](), 0.0
+    shelf = SnapshotShelf(tmp_path / "snapshots")
+    shelf.holds = SnapshotHolds(lambda: now)
+    settings = SnapshotSettings(
+        interval_blocks=10, kept_max=1, keep_blocks=1, held_max=2, held_seconds=60, held_blocks_max=50
+    )
+    keeper = SnapshotKeeper(chain, shelf, settings, on_failure=failures.append)
+    slow, other, third = 1, 2, 3
+    kept: dict[int, list[int]] = {}
+    for height in range(1, 91):
+        commit(kit, chain)
+        wait_for(lambda: keeper.is_idle)
+        kept[height] = list_heights(shelf.directory)
+        match height:
+            case 10:
+                shelf.holds.hold(ReplicaId(slow), 10)
+            case 20:
+                assert chain.archive.get_base() == 5  # The window of the one that is held.
+                shelf.holds.hold(ReplicaId(other), 20)
+            case 30:
+                shelf.holds.hold(ReplicaId(third), 30)
+            case 60:
+                shelf.holds.hold(ReplicaId(slow), 10)  # It asks for ever.
+            case 70:
+                now += 61
+    keeper.close()
+    assert kept[20] == [10, 20]
+    assert kept[30] == [10, 20, 30]
+    assert kept[40] == [10, 20, 40]  # No third one beside the newest.
+    assert kept[60] == [10, 20, 60]
+    assert kept[70] == [20, 70]  # More than 50 blocks below the head.
+    assert kept[80] == [80]  # Nobody has asked for it for a minute.
+    assert failures == []
+
+
+def test_each_node_holds_the_snapshot_that_it_asked_for_last() -> None:
+    now = 0.0
+    holds = SnapshotHolds(lambda: now)
+    holds.hold(ReplicaId(1), 10)
+    holds.hold(ReplicaId(2), 10)
+    holds.hold(ReplicaId(1), 20)
+    assert holds.list_heights(60) == {10, 20}
+    now = 50.0
+    holds.hold(ReplicaId(1), 30)
+    now = 61.0
+    assert holds.list_heights(60) == {30}
 
 
 def test_without_a_place_for_snapshots_the_node_goes_on_and_a_failed_database_stops_it(

@@ -310,7 +310,23 @@ async def test_a_peer_that_asks_too_often_gets_nothing_for_the_rest_of_the_secon
 async def test_a_snapshot_is_taken_when_far_behind_or_stuck_and_only_if_it_helps(
     source: Source, height: int, target: int, is_stuck: bool, expected: bool
 ) -> None:
-    policy = JoinPolicy(Peers({1: serve(source)}), source.kit.genesis, clock_ms=lambda: 1)
+    settings = FetchSettings(join_wait_ms=0)
+    policy = JoinPolicy(Peers({1: serve(source)}), source.kit.genesis, settings=settings, clock_ms=lambda: 1)
     assert await policy.should_join(height=height, target=target, is_stuck=is_stuck) is expected
     if expected:  # Once in a while only.
         assert not await policy.should_join(height=height, target=target, is_stuck=is_stuck)
+
+
+async def test_a_node_is_stuck_only_when_the_next_block_was_not_to_be_had_for_a_while(source: Source) -> None:
+    now_ms = 1
+    peers = Peers({1: serve(source)})
+    policy = JoinPolicy(peers, source.kit.genesis, clock_ms=lambda: now_ms)
+    assert not await policy.should_join(height=5, target=40, is_stuck=True)
+    now_ms += 1_999
+    assert not await policy.should_join(height=5, target=40, is_stuck=True)
+    assert not await policy.should_join(height=6, target=40, is_stuck=True)
+    assert peers.asked == []
+    now_ms += 1_999
+    assert not await policy.should_join(height=6, target=40, is_stuck=True)
+    now_ms += 1
+    assert await policy.should_join(height=6, target=40, is_stuck=True)
