@@ -123,26 +123,23 @@ class Gateway:
 
     def _list_ledger_operations(self) -> Iterator[Operation]:
         """Status, blocks and proofs; transactions; supervision."""
-        chain, authenticator, visibility = self._chain, self._authenticator, self._visibility
+        chain, visibility = self._chain, self._visibility
         yield from LedgerView(
             chain=chain,
-            authenticator=authenticator,
             visibility=visibility,
             get_readiness=self._get_readiness,
             institution=self._vault.holder,
         ).list_operations()
-        yield from GovernanceView(chain=chain, authenticator=authenticator).list_operations()
+        yield from GovernanceView(chain=chain).list_operations()
         yield from Transactions(
             chain=chain,
             submit=self._submit,
             waiter=self._clients_waiter,
-            authenticator=authenticator,
+            authenticator=self._authenticator,
             visibility=visibility,
             settings=self._settings,
         ).list_operations()
-        yield from Audit(
-            chain=chain, desk=self._desk, authenticator=authenticator, visibility=visibility
-        ).list_operations()
+        yield from Audit(chain=chain, desk=self._desk, visibility=visibility).list_operations()
 
     def _list_account_operations(self) -> Iterator[Operation]:
         """Login and registration."""
@@ -151,7 +148,6 @@ class Gateway:
             chain=self._chain,
             desk=self._desk,
             accounts=self._accounts,
-            authenticator=self._authenticator,
             visibility=self._visibility,
             settings=self._settings,
         ).list_operations()
@@ -159,7 +155,7 @@ class Gateway:
     def _list_record_operations(self) -> Iterator[Operation]:
         """Storing, granting, reading and serving."""
         chain, vault, settings = self._chain, self._vault, self._settings
-        authenticator, visibility, desk = self._authenticator, self._visibility, self._desk
+        visibility, desk = self._visibility, self._desk
         rate = RateLimit(
             name=f"{settings.subject_requests_per_minute_max} such requests a minute of one account",
             per_second=settings.subject_requests_per_minute_max / 60,
@@ -170,19 +166,13 @@ class Gateway:
             chain=chain,
             vault=vault,
             anchoring=self._anchoring,
-            authenticator=authenticator,
             visibility=visibility,
             institution=vault.holder,
             rate=rate,
             settings=settings,
         ).list_operations()
         yield from Grants(
-            chain=chain,
-            desk=desk,
-            authenticator=authenticator,
-            visibility=visibility,
-            rate=rate,
-            settings=settings,
+            chain=chain, desk=desk, visibility=visibility, rate=rate, settings=settings
         ).list_operations()
         serving = Serving(chain=chain, vault=vault, desk=desk, waiter=self._waiter, settings=settings)
         yield from serving.list_operations()
@@ -192,7 +182,6 @@ class Gateway:
             desk=desk,
             serving=serving,
             holders=self._holders,
-            authenticator=authenticator,
             rate=rate,
             settings=settings,
         ).list_operations()
@@ -203,7 +192,7 @@ class Gateway:
         )
         application[BODY_ROOM] = self._guard.body_room
         for operation in self.operations:
-            handler = self._min_height.wrap(operation)
+            handler = self._min_height.wrap(operation, self._authenticator.admit(operation))
             if not operation.takes_body:
                 handler = refuse_body(handler)
             application.router.add_route(operation.method, operation.path, handler)

@@ -38,7 +38,7 @@ from crypto.key_files import generate_signing_key
 from crypto.signatures import InvalidSignature, verify_signature
 from gateway.accounts import Account, Accounts
 from gateway.bodies import build_json, check_query, read_json_body
-from gateway.errors import NotAllowed, NotLoggedIn, TooMany, Unavailable
+from gateway.errors import Handler, NotAllowed, NotLoggedIn, TooMany, Unavailable
 from gateway.operations import EVERYBODY, Operation
 from gateway.rates import RateLimit
 from gateway.settings import GatewaySettings
@@ -63,6 +63,14 @@ class Session:
     @property
     def role(self) -> Role:
         return self.account.role
+
+
+_SESSION: Final = web.RequestKey("session", Session)
+
+
+def get_session(request: web.Request) -> Session:
+    """Whose request it is; for the handlers of operations that name roles."""
+    return request[_SESSION]
 
 
 class Authenticator:
@@ -156,9 +164,20 @@ class Authenticator:
         return build_json(self._issue(account))
 
     async def handle_logout(self, request: web.Request) -> web.StreamResponse:
-        session = self.require(request, *EVERYBODY)
+        session = get_session(request)
         self._sessions.pop(session.token_id, None)
         return web.Response(status=204)
+
+    def admit(self, operation: Operation) -> Handler:
+        """The operation's handler, for those who have one of its roles; `get_session` tells it who asks."""
+        if not operation.roles:
+            return operation.handler
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            request[_SESSION] = self.require(request, *operation.roles)
+            return await operation.handler(request)
+
+        return handle
 
     def require(self, request: web.Request, *roles: Role) -> Session:
         """The session of a request, if its role is one of `roles`. Raises NotLoggedIn, NotAllowed."""

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from client import models
 from gateway.accounts import Account
-from gateway.authentication import Authenticator, Session
+from gateway.authentication import Authenticator, Session, get_session
 from gateway.bodies import check_query
 from gateway.errors import BadRequest, Gone, NotLoggedIn, TooMany
 from gateway.operations import EVERYBODY, Operation
@@ -76,7 +76,7 @@ class Events:
 
     async def handle_stream(self, request: web.Request) -> web.StreamResponse:
         check_query(request)
-        session = self._authenticator.require(request, *EVERYBODY)
+        session = get_session(request)
         after = self._read_start(request)
         if len(self._queues) >= self._settings.event_clients_max:
             raise TooMany(

@@ -10,7 +10,7 @@ from aiohttp import web
 from client import models
 from contracts.authorization import compute_pair_state_key
 from gateway.anchoring import Anchoring
-from gateway.authentication import Authenticator
+from gateway.authentication import get_session
 from gateway.bodies import (
     build_json,
     check_media_type,
@@ -44,7 +44,6 @@ class Folders:
         chain: Chain,
         vault: Vault,
         anchoring: Anchoring,
-        authenticator: Authenticator,
         visibility: Visibility,
         institution: bytes,
         rate: RateLimit,
@@ -53,7 +52,6 @@ class Folders:
         self._chain = chain
         self._vault = vault
         self._anchoring = anchoring
-        self._authenticator = authenticator
         self._visibility = visibility
         self._institution = institution
         self._rate = rate
@@ -99,7 +97,7 @@ class Folders:
 
     async def handle_bundle(self, request: web.Request) -> web.StreamResponse:
         check_query(request)
-        session = self._authenticator.require(request, "clerk", "officer")
+        session = get_session(request)
         self._rate.take(session.subject.hex())
         alias = get_path_bytes(request, "alias", 16)
         if self._visibility.require_alias(alias).holder != self._institution:
@@ -126,9 +124,7 @@ class Folders:
 
     async def handle_list(self, request: web.Request) -> web.StreamResponse:
         check_query(request)
-        session = self._authenticator.require(
-            request, "clerk", "officer", "clinician", "patient", "representative"
-        )
+        session = get_session(request)
         alias = get_path_bytes(request, "alias", 16)
         row = self._visibility.require_alias(alias)
         is_holder = row.holder == self._institution
@@ -157,9 +153,7 @@ class Folders:
 
     async def handle_grant_proof(self, request: web.Request) -> web.StreamResponse:
         check_query(request, "institution", "member")
-        session = self._authenticator.require(
-            request, "officer", "auditor", "clerk", "patient", "representative"
-        )
+        session = get_session(request)
         alias = get_path_bytes(request, "alias", 16)
         row = self._visibility.require_alias(alias)
         is_concerned = session.role in ("officer", "clerk") and self._institution in row.audience

@@ -27,14 +27,14 @@ class MinHeight:
         self._waiter = waiter
         self._wait_ms_max = wait_ms_max
 
-    def wrap(self, operation: Operation) -> Handler:
-        """The operation's handler, behind the wait where the operation takes one."""
+    def wrap(self, operation: Operation, handler: Handler) -> Handler:
+        """The handler, behind the wait where the operation takes one."""
         if not operation.takes_min_height:
-            return operation.handler
+            return handler
 
         async def handle(request: web.Request) -> web.StreamResponse:
             await self._wait(request)
-            return await operation.handler(request)
+            return await handler(request)
 
         return handle
 

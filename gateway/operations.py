@@ -1,6 +1,6 @@
 """An operation: one method on one path, with everything that its description in OpenAPI needs.
 
-Routes and documentation are made from the same values, so neither can lag behind the other.
+Routes, their doors and their documentation are made from the same values, so none can lag behind another.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Operation:
     handler: Handler
     summary: str
     roles: tuple[Role, ...] = ()
-    """Who may call it; empty for everybody, without a token."""
+    """Who may call it, as `gateway.authentication` sees to; empty for everybody, without a token."""
     request: type[BaseModel] | None = None
     request_types: tuple[str, ...] = JSON_ONLY
     answer: type[BaseModel] | None = None

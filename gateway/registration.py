@@ -28,7 +28,6 @@ from contracts.calls.registry import RegisterMember, SuspendMember
 from contracts.mandates import get_mandate
 from contracts.registry import get_member
 from gateway.accounts import Account, Accounts
-from gateway.authentication import Authenticator
 from gateway.bodies import build_json, check_query, get_path_bytes, read_json_body
 from gateway.desk import Desk
 from gateway.errors import BadRequest, InConflict, NotThere
@@ -50,14 +49,12 @@ class Registration:
         chain: Chain,
         desk: Desk,
         accounts: Accounts,
-        authenticator: Authenticator,
         visibility: Visibility,
         settings: GatewaySettings,
     ) -> None:
         self._chain = chain
         self._desk = desk
         self._accounts = accounts
-        self._authenticator = authenticator
         self._visibility = visibility
         self._settings = settings
         self._account_lock = asyncio.Lock()
@@ -117,7 +114,6 @@ class Registration:
 
     async def handle_member(self, request: web.Request) -> web.StreamResponse:
         check_query(request)
-        self._authenticator.require(request, "officer")
         body = await read_json_body(request, models.MemberRequest, settings=self._settings)
         member = (await self._claim_account(body.role, bytes.fromhex(body.public_key))).subject
         digest = await self._keep_evidence(member, body.evidence)
@@ -131,7 +127,6 @@ class Registration:
 
     async def handle_suspend(self, request: web.Request) -> web.StreamResponse:
         check_query(request)
-        self._authenticator.require(request, "officer")
         member = get_path_bytes(request, "member", 16)
         body = await read_json_body(request, models.SuspendMemberRequest, settings=self._settings)
         account = await asyncio.to_thread(self._accounts.get, member)
@@ -146,7 +141,6 @@ class Registration:
 
     async def handle_patient(self, request: web.Request) -> web.StreamResponse:
         check_query(request)
-        self._authenticator.require(request, "officer", "clerk")
         body = await read_json_body(request, models.PatientRequest, settings=self._settings)
         if body.own_key and body.public_key is None:
             raise BadRequest("bad_field", "own_key without public_key found", "send the patient's public key")
@@ -170,7 +164,6 @@ class Registration:
 
     async def handle_link(self, request: web.Request) -> web.StreamResponse:
         check_query(request)
-        self._authenticator.require(request, "officer")
         subject = get_path_bytes(request, "subject", 16)
         body = await read_json_body(request, models.LinkAliasRequest, settings=self._settings)
         alias = bytes.fromhex(body.alias)
@@ -187,7 +180,6 @@ class Registration:
 
     async def handle_mandate(self, request: web.Request) -> web.StreamResponse:
         check_query(request)
-        self._authenticator.require(request, "officer")
         body = await read_json_body(request, models.MandateRequest, settings=self._settings)
         alias = bytes.fromhex(body.alias)
         if self._visibility.require_alias(alias).custodian != self._desk.institution:

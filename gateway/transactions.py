@@ -12,7 +12,7 @@ from aiohttp import web
 
 from client import models
 from client.models import TRANSACTIONS_PER_REQUEST_MAX
-from gateway.authentication import Authenticator
+from gateway.authentication import Authenticator, get_session
 from gateway.bodies import (
     build_json,
     check_media_type,
@@ -146,7 +146,7 @@ class Transactions:
 
     async def handle_proof(self, request: web.Request) -> web.StreamResponse:
         check_query(request)
-        session = self._authenticator.require(request, *EVERYBODY)
+        session = get_session(request)
         transaction_id = get_path_bytes(request, "id", 32)
         receipt = self._chain.get_receipt(transaction_id)
         transaction = self._chain.get_transaction(transaction_id)
