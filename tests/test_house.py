@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import re
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -37,9 +38,7 @@ NEIGHBOURS = {
     ("daemon", "config"),  # a node is built from settings
     ("node", "config"),
     ("node", "daemon"),  # the front door, and what is behind it
-    ("simulation", "config"),
     ("bench", "config"),
-    ("bench", "node"),
     ("cli", "config"),  # the command is the front door of the whole top floor
     ("cli", "bench"),
     ("cli", "simulation"),
@@ -125,6 +124,24 @@ def test_sharp_tools_stay_in_their_rooms() -> None:
             if places and not str(path).startswith(places):
                 faults.append(f"{path} imports {name}, which belongs in {', '.join(places)}")
     assert not faults, "\n".join(faults)
+
+
+def test_the_page_on_architecture_shows_every_room_and_names_only_modules_that_are_there() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    present = {room for _, room, _ in modules()}
+    shown = {
+        name.removesuffix("/").removesuffix(".py") for name in re.findall(r"^\| \d \| `(.+?)`", page, re.M)
+    }
+    assert shown == present
+    rooms = "|".join(sorted(present - {"node"}))
+    named = re.findall(rf"\b({rooms})[./](?!md\b)([a-z_]+)\b", page)
+    missing = [f"{room}.{name}" for room, name in named if not _is_there(ROOT / room / name)]
+    assert named
+    assert not missing
+
+
+def _is_there(place: Path) -> bool:
+    return place.is_dir() or place.with_suffix(".py").is_file()
 
 
 def test_every_room_ships_and_tests_stay_out_of_the_wheel() -> None:
