@@ -30,6 +30,7 @@ from consensus.replica_set import ReplicaId, ReplicaSet
 from crypto.signatures import SigningKey
 from network.doors import Door
 from network.frames import Channel, encode_frame
+from network.link_greeting import LinkRefused, compose_greeting, identify_dialler
 from network.link_ports import KnownNode, LinkHandlers, PeerAddress, RefusedLinks, RequestHandler
 from network.link_traffic import LinkTraffic
 from network.peer import Peer, PeerCounters
@@ -38,7 +39,6 @@ from network.sessions import Sessions
 from network.settings import LinkSettings
 from network.tls import LinkTls, PeerRefused, get_peer_certificate, verify_peer
 
-PROTOCOL_VERSION: Final = 1
 PATH: Final = "/link"
 LOGGED_REFUSALS_MAX: Final = 100
 """Refused links that are logged one by one; further ones are only counted."""
@@ -284,7 +284,7 @@ class Links:
         async with asyncio.timeout(settings.connect_timeout_ms / 1_000):
             socket = await self._session.ws_connect(
                 f"https://{_quote_host(address.host)}:{address.port}{PATH}",
-                headers=self._compose_greeting(),
+                headers=compose_greeting(self._chain_id, self._replica),
                 heartbeat=settings.heartbeat_ms / 1_000,
                 max_msg_size=settings.frame_bytes_max,
                 timeout=aiohttp.ClientWSTimeout(ws_close=settings.close_timeout_ms / 1_000),
@@ -299,9 +299,13 @@ class Links:
         await self._traffic.run(peer, socket)
 
     async def _accept(self, request: web.Request) -> web.StreamResponse:
-        peer, refusal = self._admit(request)
-        if peer is None or refusal is not None:
-            return refusal or web.Response(status=403)
+        try:
+            peer = self._admit(request)
+        except LinkRefused as refusal:
+            count = self.refused.add(refusal.reason)
+            if refusal.reason == "certificate" and count <= LOGGED_REFUSALS_MAX:
+                _log.warning("link refused", reason=str(refusal.__cause__))
+            return web.Response(status=refusal.status, text=str(refusal))
         settings = self._settings
         socket = web.WebSocketResponse(
             timeout=settings.close_timeout_ms / 1_000,
@@ -313,38 +317,12 @@ class Links:
         await self._traffic.run(peer, socket)
         return socket
 
-    def _admit(self, request: web.Request) -> tuple[Peer | None, web.Response | None]:
-        """Who is at the door, or why it stays closed."""
-        greeting = request.headers
-        claimed = greeting.get("Chartchain-Replica", "")
-        if greeting.get("Chartchain-Protocol") != str(PROTOCOL_VERSION) or not claimed.isascii():
-            self.refused.add("greeting")
-            return None, web.Response(status=426, text=f"protocol version {PROTOCOL_VERSION} expected")
-        if greeting.get("Chartchain-Chain") != self._chain_id.hex():
-            self.refused.add("greeting")
-            return None, web.Response(status=409, text="another chain: compare the genesis files")
-        try:
-            number = int(claimed) if claimed.isdigit() and len(claimed) <= 5 else -1
-            certificate = get_peer_certificate(
-                request.transport.get_extra_info("ssl_object") if request.transport else None
-            )
-            verify_peer(certificate, number, self._keys)
-        except PeerRefused as error:
-            if self.refused.add("certificate") <= LOGGED_REFUSALS_MAX:
-                _log.warning("link refused", reason=str(error))
-            return None, web.Response(status=403, text="this certificate is not that replica's")
-        peer = self._peers.get(ReplicaId(number))
+    def _admit(self, request: web.Request) -> Peer:
+        """Who is at the door. Raises LinkRefused."""
+        peer = self._peers.get(identify_dialler(request, self._chain_id, self._keys))
         if peer is None or peer.get_ban_left_ms():
-            self.refused.add("banned")
-            return None, web.Response(status=403, text="not now")
-        return peer, None
-
-    def _compose_greeting(self) -> dict[str, str]:
-        return {
-            "Chartchain-Protocol": str(PROTOCOL_VERSION),
-            "Chartchain-Chain": self._chain_id.hex(),
-            "Chartchain-Replica": str(self._replica),
-        }
+            raise LinkRefused("not now", status=403, reason="banned")
+        return peer
 
 
 def _quote_host(host: str) -> str:
