@@ -66,12 +66,14 @@ def test_a_run_that_had_less_than_1_9_of_2_cores_says_so() -> None:
 
 def test_processor_time_and_memory_are_those_of_the_named_process() -> None:
     me = (os.getpid(),)
-    start = CpuMark.now(me)
+    start, began = CpuMark.now(me), time.monotonic()
     deadline = time.process_time() + 0.3
     while time.process_time() < deadline:
         pass
     assert get_cpu_seconds(me) - start.cpu_seconds >= 0.25
-    assert 0.2 < CpuMark.now(me).compute_cores_since(start) <= 1.1
+    # On a busy machine the process gets less of a core, and the figure says so.
+    cores = CpuMark.now(me).compute_cores_since(start)
+    assert cores == pytest.approx(0.3 / (time.monotonic() - began), rel=0.2)
     assert get_resident_bytes(os.getpid()) > 10_000_000
     assert get_resident_bytes(2**22 + 1) == 0
     assert count_cores() >= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,6 +120,7 @@ async def start_links(consortium: Consortium) -> AsyncIterator[StartLinks]:
         chain_id: bytes = CHAIN_ID,
         replica_set: ReplicaSet | None = None,
         port: int = 0,
+        clock_ms: Callable[[], int] = lambda: time.monotonic_ns() // 1_000_000,
     ) -> tuple[Links, Inbox]:
         addresses = tuple(
             PeerAddress(replica=ReplicaId(other), host=HOST, port=links.listen_port)
@@ -135,6 +137,7 @@ async def start_links(consortium: Consortium) -> AsyncIterator[StartLinks]:
             listen_port=port,
             addresses=addresses,
             settings=settings,
+            clock_ms=clock_ms,
         )
         inbox = Inbox()
         await links.start(inbox.handlers)

@@ -163,7 +163,8 @@ async def test_text_ends_the_link(consortium: Any, start_links: Any, wait_for: A
 async def test_a_peer_that_was_cut_off_stays_away_a_while_and_may_return(
     consortium: Any, start_links: Any, wait_for: Any
 ) -> None:
-    links, _ = await start_links(1)
+    now_ms = 0
+    links, _ = await start_links(1, clock_ms=lambda: now_ms)
     async with open_raw(consortium, links.listen_port) as raw:
         await raw.send_bytes(b"garbage")
         await wait_for(lambda: not links.connected)
@@ -172,7 +173,7 @@ async def test_a_peer_that_was_cut_off_stays_away_a_while_and_may_return(
             pass
     assert refused.value.status == 403
     assert links.refused.counts["banned"] == 1
-    await asyncio.sleep(0.2)
+    now_ms = 200
     async with open_raw(consortium, links.listen_port):
         await wait_for(lambda: links.connected)
     assert links.counters[ZERO].links_opened == 2
