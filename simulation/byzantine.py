@@ -23,7 +23,6 @@ It runs the honest code, so that it takes part and is believed, and bends what l
 from __future__ import annotations
 
 from collections import deque
-from functools import partial
 from random import Random
 from typing import Any
 
@@ -164,7 +163,7 @@ class ByzantineNode(Node):
             self.counts["byzantine_delay"] += 1
             delay_us = self._draw.randrange(350_000)
         if delay_us:
-            self._schedule.after(delay_us, partial(self._network.send, self.replica_id, receiver, frame))
+            self._schedule.after(delay_us, self._network.send, self.replica_id, receiver, frame)
         else:
             self._network.send(self.replica_id, receiver, frame)
 

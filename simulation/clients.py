@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from random import Random
 
 from simulation.ledger_kit import SimulatedTransaction
@@ -49,13 +48,13 @@ class Clients:
         """One transaction, some time from now."""
         self.hashes.append(transaction.signed_hash)
         self._on_submitted(transaction)
-        self._schedule.after(self._random.randrange(within_us), partial(self._send, transaction))
+        self._schedule.after(self._random.randrange(within_us), self._send, transaction)
 
     def _send(self, transaction: SimulatedTransaction) -> None:
         node = self._random.choice(self._nodes)
-        self._schedule.after(self._random.randrange(REACH_US_MAX), partial(self._arrive, node, transaction))
+        self._schedule.after(self._random.randrange(REACH_US_MAX), self._arrive, node, transaction)
         retry_us = self._random.randint(RETRY_MS_MIN, RETRY_MS_MAX) * 1_000
-        self._schedule.after(retry_us, partial(self._retry, transaction))
+        self._schedule.after(retry_us, self._retry, transaction)
 
     def _retry(self, transaction: SimulatedTransaction) -> None:
         if transaction.signed_hash not in self.acknowledged:

@@ -164,7 +164,7 @@ class Watch:
             message = event.message
             # Written out, since this is done for every message of every run.
             self._heard[message.phase if type(message) is Vote else type(message), self._mode] += 1
-        elif not isinstance(event, Tick | PendingChanged):
+        elif not isinstance(event, (Tick, PendingChanged)):
             self._add_outcome(event)
         if effects is NOTHING:
             return

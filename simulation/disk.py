@@ -48,7 +48,7 @@ class DiskCopy:
     """What a disk held at one time."""
 
     blocks: tuple[StoredBlock, ...]
-    journal: tuple[tuple[bytes, JournalRecord], ...]
+    journal: tuple[JournalRecord, ...]
     bodies: tuple[tuple[bytes, bytes], ...]
 
 
@@ -64,26 +64,23 @@ class Disk:
         """Whether the journal was lost and the replica has not yet caught up with what it may have signed."""
         self.failure: str | None = None
         """`eio` or `enospc` while nothing can be written (rule P7)."""
-        self._journal: dict[bytes, JournalRecord] = {}
+        self._journal: dict[JournalRecord, None] = {}
+        """An ordered set, oldest first; encoded only when somebody reads or damages it."""
         self._bodies: dict[bytes, bytes] = {}
-        self._unsynced: list[tuple[bytes, JournalRecord]] = []
+        self._unsynced: Sequence[JournalRecord] = ()
         self._unsynced_bodies: dict[bytes, bytes] = {}
 
-    def append(self, records: Sequence[JournalRecord], bodies: Sequence[tuple[bytes, bytes]]) -> bytes:
-        """Write records, and bodies by their hashes, as one frame; nothing is certain before `sync`.
-
-        What was written of the records.
-        """
-        self._unsynced = [(encode_record(record), record) for record in records]
+    def append(self, records: Sequence[JournalRecord], bodies: Sequence[tuple[bytes, bytes]]) -> None:
+        """Write records, and bodies by their hashes, as one frame; nothing is certain before `sync`."""
+        self._unsynced = records
         self._unsynced_bodies = dict(bodies)
-        return b"".join(data for data, _ in self._unsynced)
 
     def sync(self) -> None:
         """The frame is on disk."""
         # A record written again counts as the newest one: order decides what a truncation keeps.
-        for data, record in self._unsynced:
-            self._journal.pop(data, None)
-            self._journal[data] = record
+        for record in self._unsynced:
+            self._journal.pop(record, None)
+            self._journal[record] = None
         self._bodies.update(self._unsynced_bodies)
         self._forget_unsynced()
 
@@ -96,16 +93,15 @@ class Disk:
             self.sync()
         elif fate == "unsynced_torn":
             bodies = self._bodies | self._unsynced_bodies
-            torn = tuple((record, _select_bodies(record, bodies)) for _, record in self._unsynced)
+            torn = tuple((record, _select_bodies(record, bodies)) for record in self._unsynced)
             self._read(journal_file.tear(random, self._compute_frames(), torn))
         self._forget_unsynced()
         return fate
 
     def truncate(self, height: int) -> None:
         """Forget what is not needed any more once `height` is durable."""
-        needed = select_needed(tuple(self._journal.values()), height)
-        ids = {id(record) for record in needed}
-        self._journal = {data: record for data, record in self._journal.items() if id(record) in ids}
+        needed = select_needed(tuple(self._journal), height)
+        self._journal = dict.fromkeys(needed)
         hashes = [
             item
             for record in needed
@@ -155,45 +151,45 @@ class Disk:
         """A backup as careless operators make it: journal and all."""
         return DiskCopy(
             blocks=tuple(self.blocks),
-            journal=tuple(self._journal.items()),
+            journal=tuple(self._journal),
             bodies=tuple(self._bodies.items()),
         )
 
     def restore(self, copy: DiskCopy) -> None:
         """Put an old copy back; nothing on it says that it is old."""
         self.blocks[:] = copy.blocks
-        self._journal = dict(copy.journal)
+        self._journal = dict.fromkeys(copy.journal)
         self._bodies = dict(copy.bodies)
         self._forget_unsynced()
 
     def holds(self, record: JournalRecord) -> bool:
         """Whether the record is synced."""
-        return encode_record(record) in self._journal
+        return record in self._journal
 
     def get_records(self) -> tuple[JournalRecord, ...]:
-        """The synced records, not decoded anew."""
-        return tuple(self._journal.values())
+        """The synced records, oldest first, not decoded anew."""
+        return tuple(self._journal)
 
     def read_journal(self) -> tuple[JournalRecord, ...]:
         """What a starting replica finds, decoded from its bytes, oldest first."""
-        return tuple(decode_record(data) for data in self._journal)
+        return tuple(decode_record(encode_record(record)) for record in self._journal)
 
     def get_body(self, signed_hash: bytes) -> bytes | None:
         """A journaled body (rule P1)."""
         return self._bodies.get(signed_hash)
 
     def _forget_unsynced(self) -> None:
-        self._unsynced = []
+        self._unsynced = ()
         self._unsynced_bodies = {}
 
     def _compute_frames(self) -> tuple[journal_file.Frame, ...]:
         """The synced journal with each record as a frame of its own."""
-        return tuple(((record, _select_bodies(record, self._bodies)),) for record in self._journal.values())
+        return tuple(((record, _select_bodies(record, self._bodies)),) for record in self._journal)
 
     def _read(self, data: bytes) -> None:
         """Take the journal for what the daemon finds in this file. Raises JournalCorrupt."""
         content = decode_entries(journal_file.read(data))
-        self._journal = {encode_record(record): record for record in content.records}
+        self._journal = dict.fromkeys(content.records)
         self._bodies = {
             item: body
             for proposal, bodies in content.proposals

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from random import Random
 
 from consensus.messages import Message, Vote
@@ -96,7 +95,7 @@ class FaultInjector:
             for number in range(random.randint(1, 4)):
                 at_us, stream = random.randrange(self._faulty_us), random.getrandbits(64)
                 if self._keeps(f"{kind}-{number}"):
-                    self._schedule.after(at_us, partial(self._begin, kind, stream))
+                    self._schedule.after(at_us, self._begin, kind, stream)
         self._schedule.after(self._faulty_us, self.heal)
 
     def _begin(self, kind: str, stream: int) -> None:
@@ -176,7 +175,7 @@ class FaultInjector:
         self.counts[failure] += 1
         self._note(f"the disk of {node.replica_id} answers {failure} for {duration_us // _MS} ms")
         node.disk.failure = failure
-        self._schedule.after(duration_us, partial(setattr, node.disk, "failure", None))
+        self._schedule.after(duration_us, setattr, node.disk, "failure", None)
 
     def _jump_clock(self) -> None:
         """Somebody sets a node's wall clock; time servers have put it right again by the end."""
@@ -223,7 +222,7 @@ class FaultInjector:
 
     def _lose(self, intercept: Intercept, duration_us: int) -> None:
         self._network.intercept(intercept)
-        self._schedule.after(duration_us, lambda: self._network.release(intercept))
+        self._schedule.after(duration_us, self._network.release, intercept)
 
     def _part(self) -> None:
         """Two halves that do not hear each other."""
@@ -261,7 +260,7 @@ class FaultInjector:
         text = " ".join(f"{a}→{b}" for a, b in links)
         self._note(f"{kind}: {text} for {duration_us // _MS} ms")
         self._network.cut(links)
-        self._schedule.after(duration_us, lambda: self._mend(links))
+        self._schedule.after(duration_us, self._mend, links)
 
     def _mend(self, links: list[tuple[ReplicaId, ReplicaId]]) -> None:
         self._network.mend(links)

@@ -108,6 +108,8 @@ class LightLedger:
     def __init__(self, disk: Disk, *, idle_block_interval_ms: int) -> None:
         self._disk = disk
         self._idle_block_interval_ms = idle_block_interval_ms
+        self.oldest: bytes | None = None
+        """The first of what is pending; asked for far more often than it changes."""
         self._pending: dict[bytes, bytes] = {}
         self._fetched: dict[bytes, bytes] = {}
         self._committed: set[bytes] = set()
@@ -136,20 +138,17 @@ class LightLedger:
             raise ValueError("the genesis block names no replicas")
         return self._epoch
 
-    @property
-    def oldest(self) -> bytes | None:
-        return next(iter(self._pending), None)
-
     def compute_hash(self, body: bytes) -> bytes:
-        return compute_digest(body)
+        return _compute_body_hash(body)
 
     def add_transaction(self, body: bytes) -> bool:
-        signed_hash = compute_digest(body)
+        signed_hash = _compute_body_hash(body)
         if signed_hash in self._pending or signed_hash in self._committed:
             return False
         if len(self._pending) >= MEMPOOL_TRANSACTIONS_MAX:
             return False
         self._pending[signed_hash] = body
+        self.oldest = self.oldest or signed_hash
         return True
 
     def get_body(self, signed_hash: bytes) -> bytes | None:
@@ -191,7 +190,7 @@ class LightLedger:
     def keep_bodies(self, bodies: Sequence[bytes]) -> None:
         if len(self._fetched) > MEMPOOL_TRANSACTIONS_MAX:
             self._fetched.clear()
-        self._fetched.update((compute_digest(body), body) for body in bodies)
+        self._fetched.update((_compute_body_hash(body), body) for body in bodies)
 
     def validate(self, proposal: Proposal, freshness: Freshness | None) -> Validation:
         if self.find_missing(proposal):
@@ -222,6 +221,7 @@ class LightLedger:
         self._committed.update(hashes)
         for item in hashes:
             self._pending.pop(item, None)
+        self.oldest = next(iter(self._pending), None)
         return block
 
     def close(self) -> None:
@@ -272,6 +272,8 @@ def create_genesis_block(replica_set: ReplicaSet | None = None) -> StoredBlock:
 
 
 # All replicas of a run compute the same few values again and again, hence the caches.
+
+_compute_body_hash = lru_cache(maxsize=256)(compute_digest)
 
 
 @lru_cache(maxsize=64)

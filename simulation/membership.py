@@ -72,7 +72,7 @@ class Membership:
             self._keychain.use(replica, named)
             node, delay_us = self._nodes[replica], self._random.randrange(1, 50_000)
             down_us = self._random.randrange(1_000, 200_000)
-            self._schedule.after(delay_us, lambda: node.crash("new_key", down_us))
+            self._schedule.after(delay_us, node.crash, "new_key", down_us)
 
     def _propose(self) -> None:
         present = self._chain.present_set
@@ -93,7 +93,7 @@ class Membership:
         if is_made or (self._chain.is_final(signed_hash) and len(self._chain.blocks) > height):
             self.plan()
         else:
-            self._schedule.after(_POLL_US, lambda: self._await(epoch, signed_hash, height))
+            self._schedule.after(_POLL_US, self._await, epoch, signed_hash, height)
 
     def _draw_change(self, present: ReplicaSet) -> tuple[str, ReplicaSet] | None:
         """A kind of change and the next set; None when so many draws gave none that is sound."""

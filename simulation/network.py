@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from math import log
 from random import Random
 from typing import Final, TypeAlias
@@ -62,7 +61,8 @@ class Network:
         self._random = random
         self._receivers: dict[ReplicaId, Receive] = {}
         self._cuts: Counter[Link] = Counter()
-        self._delays_us: dict[Link, int] = {}
+        self._delays_us: dict[Link, tuple[int, float]] = {}
+        """The least delay of a link, and how much more it usually is."""
         self._bytes_per_second: dict[Link, int] = {}
         self._free_us: dict[Link, int] = {}
         self._intercepts: list[Intercept] = []
@@ -71,7 +71,8 @@ class Network:
         """Frames for `replica` go to `receive`."""
         for other in (*self._receivers, replica):
             for link in ((other, replica), (replica, other)):
-                self._delays_us[link] = self.placement.compute_delay_us(*link)
+                delay_us = self.placement.compute_delay_us(*link)
+                self._delays_us[link] = delay_us, delay_us * self.placement.profile.spread
         self._receivers[replica] = receive
 
     @property
@@ -80,7 +81,8 @@ class Network:
 
     def send(self, sender: ReplicaId, receiver: ReplicaId, frame: Frame) -> None:
         """Deliver `frame` some time, once, more than once or never."""
-        if self._cuts.get((sender, receiver)):
+        link = (sender, receiver)
+        if self._cuts.get(link):
             self.counts["cut"] += 1
             return
         if self._intercepts and self._is_intercepted(sender, receiver, frame):
@@ -90,10 +92,10 @@ class Network:
         if quality.loss and random.random() < quality.loss:
             self.counts["loss"] += 1
             return
-        self._deliver_later(sender, receiver, frame)
+        self._deliver_later(link, frame)
         if quality.duplication and random.random() < quality.duplication:
             self.counts["duplication"] += 1
-            self._deliver_later(sender, receiver, frame)
+            self._deliver_later(link, frame)
 
     def broadcast(self, sender: ReplicaId, frame: Frame) -> None:
         for receiver in self._receivers:
@@ -129,12 +131,11 @@ class Network:
         self._bytes_per_second.clear()
         self._free_us.clear()
 
-    def _deliver_later(self, sender: ReplicaId, receiver: ReplicaId, frame: Frame) -> None:
-        quality, random, link = self.quality, self._random, (sender, receiver)
-        delay_us = self._delays_us[link]
-        more_us = delay_us * self.placement.profile.spread * quality.slowness
+    def _deliver_later(self, link: Link, frame: Frame) -> None:
+        quality, random = self.quality, self._random
+        delay_us, more_us = self._delays_us[link]
         # The logarithm of a uniform number: an exponential distribution.
-        delay_us += int(-log(1.0 - random.random()) * more_us)
+        delay_us += int(-log(1.0 - random.random()) * (more_us * quality.slowness))
         if quality.reordering and random.random() < quality.reordering:
             self.counts["reordering"] += 1
             delay_us += random.randrange(HELD_BACK_US)
@@ -143,7 +144,8 @@ class Network:
             if wait_us is None:
                 return
             delay_us += wait_us
-        self._schedule.after(delay_us, partial(self._receivers[receiver], sender, frame))
+        sender, receiver = link
+        self._schedule.after(delay_us, self._receivers[receiver], sender, frame)
 
     def _is_intercepted(self, sender: ReplicaId, receiver: ReplicaId, frame: Frame) -> bool:
         if not isinstance(frame, ConsensusFrame):

@@ -243,7 +243,7 @@ class Node:
 
     def _turn(self) -> None:
         """Handle what waits, unless a sync is under way or the process is paused."""
-        if not self.is_up or self._is_busy or self._is_paused:
+        if self._is_busy or not self.is_up or self._is_paused:
             return
         oldest = self.ledger.oldest
         if oldest != self._oldest_told:
@@ -252,8 +252,9 @@ class Node:
         events, messages = self._events, self._messages
         while events:
             self._step(events.popleft())
-        for _ in range(min(len(messages), BATCH_MESSAGES_MAX)) if messages else ():
-            self._step_message(*messages.popleft())
+        if messages:
+            for _ in range(min(len(messages), BATCH_MESSAGES_MAX)):
+                self._step_message(*messages.popleft())
         self._carry_out()
         if messages:
             self._turn()
@@ -264,12 +265,12 @@ class Node:
         except EncodingError as error:
             self._observer.on_refused(self.replica_id, sender, str(error))
         else:
-            self._step(MessageReceived(sender=sender, message=message), data)
+            self._step(MessageReceived(sender=sender, message=message))
 
-    def _step(self, event: Event, data: bytes | None = None) -> None:
+    def _step(self, event: Event) -> None:
         """Gather what the replica wants done for one event."""
         effects = self.replica.step(event)
-        self._trace.add_step(self._schedule.now_us, self.replica_id, event, effects, data)
+        self._trace.add_step(self._schedule.now_us, self.replica_id, event, effects)
         self._watch.add_step(event, effects)
         if effects is not NOTHING:
             self._to_persist += effects.persist
@@ -296,7 +297,7 @@ class Node:
             for item in record.transaction_hashes
             if (body := self.ledger.get_body(item)) is not None
         ]
-        self._trace.add_data(self.disk.append(records, bodies))
+        self.disk.append(records, bodies)
         self._is_busy = True
         if not self.meets_crash("before_sync"):
             self.later(self._random.randrange(self._parts.durations.sync_us_max), self._on_synced)
@@ -369,9 +370,7 @@ class Node:
     def send(self, item: Send) -> None:
         """One message leaves; the checkers see it first."""
         self._observer.on_sent(self.replica_id, item.message, self.disk)
-        data = encode_message(item.message)
-        self._trace.add_data(data)
-        frame = ConsensusFrame(data)
+        frame = ConsensusFrame(encode_message(item.message))
         if item.to is None:
             self._network.broadcast(self.replica_id, frame)
         else:
@@ -382,13 +381,11 @@ class Node:
 
     def later(self, delay_us: int, callback: Callable[[], None]) -> None:
         """Call back after `delay_us` unless the process has died by then."""
-        incarnation = self._incarnation
+        self._schedule.after(delay_us, self._call, self._incarnation, callback)
 
-        def call() -> None:
-            if self.is_up and self._incarnation == incarnation:
-                callback()
-
-        self._schedule.after(delay_us, call)
+    def _call(self, incarnation: int, callback: Callable[[], None]) -> None:
+        if self.is_up and self._incarnation == incarnation:
+            callback()
 
     def read_clock(self) -> int:
         return self._parts.wall_ms + self.clock_jump_ms + self._schedule.now_us // 1000

@@ -60,21 +60,12 @@ class PromiseChecker:
                 "no_vote_below_view_change",
                 f"replica {replica}: {vote.phase.name} in view {vote.view} after asking for {asked}",
             )
-        records = disk.get_records()
-        if VoteRecord(vote) not in records:
+        if not disk.holds(VoteRecord(vote)):
             raise InvariantBroken(
                 "promise_on_disk", f"replica {replica}: {vote.phase.name} leaves before it is on disk"
             )
-        if vote.phase is Phase.COMMIT:
-            is_backed = any(_is_prepared(record, vote) for record in records)
-        else:
-            is_backed = any(
-                isinstance(record, ProposalRecord)
-                and record.digest == vote.digest
-                and all(disk.get_body(item) is not None for item in record.transaction_hashes)
-                for record in records
-            )
-        if not is_backed:
+        # What backs a vote was mostly written a moment ago.
+        if not any(_backs(record, vote, disk) for record in reversed(disk.get_records())):
             raise InvariantBroken(
                 "promise_on_disk",
                 f"replica {replica}: {vote.phase.name} for height {vote.height} leaves before its proof "
@@ -108,11 +99,18 @@ def _extract_vote(message: PrePrepare) -> Vote:
     )
 
 
-def _is_prepared(record: JournalRecord, vote: Vote) -> bool:
-    if not isinstance(record, PreparedRecord):
-        return False
-    certificate = record.certificate
-    return (certificate.height, certificate.view, certificate.digest) == (vote.height, vote.view, vote.digest)
+def _backs(record: JournalRecord, vote: Vote, disk: Disk) -> bool:
+    """Whether this is a COMMIT's prepared certificate, or another vote's proposal with all bodies."""
+    if vote.phase is Phase.COMMIT:
+        if not isinstance(record, PreparedRecord):
+            return False
+        found = record.certificate
+        return (found.height, found.view, found.digest) == (vote.height, vote.view, vote.digest)
+    return (
+        isinstance(record, ProposalRecord)
+        and record.digest == vote.digest
+        and all(disk.get_body(item) is not None for item in record.transaction_hashes)
+    )
 
 
 def _check_tells_all(replica: ReplicaId, view_change: ViewChange, disk: Disk) -> None:

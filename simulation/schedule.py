@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Any, TypeVarTuple
 
 EVENTS_MAX = 2_000_000
 """A run that needs more than this is stuck in a loop of its own making."""
 
 
 ASK_US = 10_000
+
+Arguments = TypeVarTuple("Arguments")
 
 
 class TooManyEvents(RuntimeError):
@@ -21,23 +24,23 @@ class Schedule:
 
     def __init__(self) -> None:
         self.now_us = 0
-        self._queue: list[tuple[int, int, Callable[[], None]]] = []
+        self._queue: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._count = 0
 
-    def after(self, delay_us: int, callback: Callable[[], None]) -> None:
-        """Plan `callback` for `delay_us` from now, 0 or more. Raises TooManyEvents."""
+    def after(self, delay_us: int, callback: Callable[[*Arguments], None], *arguments: *Arguments) -> None:
+        """Plan a call for `delay_us` from now, 0 or more. Raises TooManyEvents."""
         self._count += 1
         if self._count > EVENTS_MAX:
             raise TooManyEvents(f"{self._count} events planned, at most {EVENTS_MAX} expected in one run")
-        heapq.heappush(self._queue, (self.now_us + delay_us, self._count, callback))
+        heappush(self._queue, (self.now_us + delay_us, self._count, callback, arguments))
 
     def run(self, until_us: int, *, is_done: Callable[[], bool] | None = None) -> bool:
         """Let time pass to `until_us`, or until `is_done` (asked every ASK_US) says so; whether it did."""
-        queue, pop = self._queue, heapq.heappop
+        queue, pop = self._queue, heappop
         ask_us = self.now_us + ASK_US if is_done is not None else until_us + 1
         while queue and queue[0][0] <= until_us:
-            self.now_us, _, callback = pop(queue)
-            callback()
+            self.now_us, _, callback, arguments = pop(queue)
+            callback(*arguments)
             if self.now_us >= ask_us:
                 ask_us = self.now_us + ASK_US
                 if is_done is not None and is_done():

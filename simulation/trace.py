@@ -1,16 +1,17 @@
 """What happened, in order: a digest over all of it, and the last lines for people to read.
 
-The digest covers the very bytes of every event that a replica hears, of every record it keeps and every
-message it sends, and every action it asks for. Two runs of one seed have equal digests, also in different
-processes; where they do not, something depends on a clock, an address or an unordered set.
+The digest covers every event that a replica hears, every record it keeps, every message it sends and every
+action it asks for, whole. Two runs of one seed have equal digests, also in different processes; where they do
+not, something depends on a clock, an address or an unordered set.
 
-Bytes are hashed as they are carried, never encoded for it, and lines are formatted only when they are read.
+Steps are encoded and hashed in batches, and lines are formatted only when they are read.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from hashlib import sha256
+
+import msgspec
 
 from consensus.effects import (
     NOTHING,
@@ -48,58 +49,51 @@ from consensus.messages import (
 )
 from consensus.replica_set import ReplicaId
 
-WAITING_MAX = 200
+BATCH_STEPS = 1_000
+"""So many are held at least for people to read, more than any transcript shows."""
 Line = tuple[int, "ReplicaId | str", "Event | str", "Effects | None"]
+
+_encoder = msgspec.msgpack.Encoder()
 
 
 class Trace:
     """The steps of one run."""
 
     def __init__(self, lines_max: int) -> None:
+        self._lines_max = lines_max
         self._hash = sha256()
-        self._waiting: list[bytes] = []
-        """To be hashed: a few large updates cost less than many small ones."""
-        self._lines: deque[Line] = deque(maxlen=lines_max)
+        self._hashed: list[Line] = []
+        """The last batch that went into the digest."""
+        self._waiting: list[Line] = []
+        """To be hashed: a few large batches cost less than many small ones."""
 
-    def add_step(
-        self, time_us: int, replica: ReplicaId, event: Event, effects: Effects, data: bytes | None = None
-    ) -> None:
-        """One step of a replica; `data` are the bytes of a message as it came in."""
-        waiting = self._waiting
-        if data is not None and isinstance(event, MessageReceived):
-            waiting += (b"%d %d %d" % (time_us, replica, event.sender), data)
-        elif effects is NOTHING and isinstance(event, Tick):
-            waiting.append(b"%d %d" % (time_us, replica))
-            return
-        else:
-            waiting += (b"%d %d " % (time_us, replica), describe_event(event).encode())
-        for action in effects.apply:
-            waiting.append(describe_action(action).encode())
-        if len(waiting) > WAITING_MAX:
-            self._hash_waiting()
-        self._lines.append((time_us, replica, event, effects))
-
-    def add_data(self, data: bytes) -> None:
-        """Bytes that a node keeps or sends, as the steps before asked it to."""
-        self._waiting.append(data)
+    def add_step(self, time_us: int, replica: ReplicaId, event: Event, effects: Effects) -> None:
+        """One step of a replica."""
+        self._waiting.append((time_us, replica, event, effects))
+        if len(self._waiting) >= BATCH_STEPS:
+            self._hash.update(_encoder.encode(self._waiting))
+            self._hashed, self._waiting = self._waiting, []
 
     def add_note(self, time_us: int, who: str, text: str) -> None:
         """Something that happened to a node: a crash, a partition, a lost journal."""
-        self._waiting.append(f"{time_us} {who} {text}".encode())
-        self._lines.append((time_us, who, text, None))
-
-    def _hash_waiting(self) -> None:
-        self._hash.update(b"".join(self._waiting))
-        self._waiting.clear()
+        self._waiting.append((time_us, who, text, None))
 
     @property
     def digest(self) -> str:
-        self._hash_waiting()
-        return self._hash.hexdigest()
+        """Of everything so far."""
+        whole = self._hash.copy()
+        whole.update(_encoder.encode(self._waiting))
+        return whole.hexdigest()
 
     def format_tail(self) -> list[str]:
-        """The last steps, one line of event and effects each."""
-        return [_format_line(*line) for line in self._lines]
+        """The last steps, one line of event and effects each, without ticks at which nothing happened."""
+        lines = [line for line in (*self._hashed, *self._waiting) if not _is_quiet(line)]
+        return [_format_line(*line) for line in lines[-self._lines_max :]]
+
+
+def _is_quiet(line: Line) -> bool:
+    _, _, event, effects = line
+    return isinstance(event, Tick) and effects is NOTHING
 
 
 def _format_line(time_us: int, who: ReplicaId | str, event: Event | str, effects: Effects | None) -> str:
