@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
+from random import Random
 
 from consensus.messages import Message, Vote
 from consensus.replica import Replica
-from consensus.replica_set import ReplicaId
+from consensus.replica_set import ReplicaId, ReplicaSet
 from simulation.bounds import check_bounded, check_journal_bounded
 from simulation.cast import Cast, FaultyReplica, Part, draw_cast, select_cast
 from simulation.chain_ledger import ChainKit
@@ -16,7 +17,7 @@ from simulation.clients import Clients
 from simulation.coverage import Coverage
 from simulation.disk import Disk, StoredBlock
 from simulation.faults import FaultInjector
-from simulation.keys import Keychain, create_members, get_verifier
+from simulation.keys import Keychain, Signer, create_members, get_verifier
 from simulation.ledger_kit import LedgerKit, LightKit, LightLedgerFactory, SimulatedTransaction
 from simulation.membership import SPARE_REPLICAS, Membership
 from simulation.network import Network
@@ -50,42 +51,31 @@ class World:
         self.schedule = Schedule()
         self.trace = Trace(settings.transcript_lines)
         self.coverage = Coverage()
+        self.views = 0
+        self._counts: Counter[str] = Counter()
         self._verify = get_verifier(settings.signatures)
-        random = draw_stream(seed, "world")
-        drawn = random.choices((4, 1, 2, 3, 5, 7), (60, 5, 5, 5, 15, 10))[0]
-        count = settings.replica_count or drawn
-        # Ids are not indexes: in half of the runs they have gaps.
-        self.replica_set, signers = create_members(
-            seed, count=count, step=random.choice((1, 7)), kind=settings.signatures
-        )
-        self.ids = [ReplicaId(member.replica) for member in self.replica_set.members]
-        spare = SPARE_REPLICAS if settings.changes and settings.ledger is LedgerKind.LIGHT else 0
-        self.ids += [ReplicaId(self.ids[-1] + 1 + number) for number in range(spare)]
-        keychain = Keychain(seed, self.ids, settings.signatures)
-        replica_settings = settings.compute_replica_settings(
-            settings.blocks_per_primary or random.choice((1, 2, 5, 100))
-        )
-        self._kit = self._create_kit(create_ledger)
-        self.chain = ChainChecker(
-            self._kit.genesis,
-            self._kit.genesis_root,
-            chain_id=self._kit.chain_id,
-            replica_set=self.replica_set,
-            verify=self._verify,
-            find_change=self._kit.find_change,
-        )
         self._promises = PromiseChecker()
+        random = draw_stream(seed, "world")
+        self.replica_set, signers = self._draw_members(random)
+        self.ids = self._list_ids()
+        self._keychain = Keychain(seed, self.ids, settings.signatures)
+        self._kit = self._create_kit(create_ledger)
+        self.chain = self._create_chain_checker()
         self.network = self._create_network()
         self.selection = Selection(settings.only)
         self.cast = select_cast(self._choose_cast(), self.selection)
+        self._unreliable = set(self.cast.byzantine)
+        """Whose promises are not checked."""
         self.nodes = NodeFactory(
             seed,
             settings,
             kit=self._kit,
             replica_set=self.replica_set,
-            replica_settings=replica_settings,
+            replica_settings=settings.compute_replica_settings(
+                settings.blocks_per_primary or random.choice((1, 2, 5, 100))
+            ),
             signers=signers,
-            keychain=keychain,
+            keychain=self._keychain,
             ids=self.ids,
             verify=self._verify,
             create_replica=create_replica,
@@ -96,43 +86,28 @@ class World:
             coverage=self.coverage,
         ).create_nodes(self.cast)
         self.honest = [node for node in self.nodes if node.replica_id not in self.cast.byzantine]
-        self.clients = Clients(
-            schedule=self.schedule,
-            nodes=self.honest,
-            random=draw_stream(seed, "clients"),
-            create_transaction=self._kit.create_transaction,
-            on_submitted=self._on_submitted,
-            on_acknowledged=self._on_acknowledged,
-        )
-        self.faults = FaultInjector(
-            schedule=self.schedule,
-            network=self.network,
-            nodes=self.nodes,
-            trace=self.trace,
-            random=draw_stream(seed, "faults"),
-            faulty_ms=settings.faulty_ms,
-            kinds=settings.fault_kinds,
-            clock_jumps_ms=self._kit.clock_jumps_ms,
-            selection=self.selection,
-        )
-        self.membership = Membership(
-            kit=self._kit,
-            chain=self.chain,
-            clients=self.clients,
-            nodes=self.nodes,
-            keychain=keychain,
-            faulty=frozenset(self.cast.faulty),
-            schedule=self.schedule,
-            random=draw_stream(seed, "membership"),
-            changes=settings.changes or 0,
-            within_us=settings.faulty_ms * 1_000,
-        )
-        self._counts: Counter[str] = Counter()
-        self._unreliable = set(self.cast.byzantine)
-        """Whose promises are not checked."""
-        self.views = 0
+        self.clients = self._create_clients()
+        self.faults = self._create_faults()
+        self.membership = self._create_membership()
 
     # Making the world
+
+    def _draw_members(self, random: Random) -> tuple[ReplicaSet, dict[ReplicaId, Signer]]:
+        """The founders and what signs for each."""
+        drawn = random.choices((4, 1, 2, 3, 5, 7), (60, 5, 5, 5, 15, 10))[0]
+        # Ids are not indexes: in half of the runs they have gaps.
+        return create_members(
+            self.seed,
+            count=self.settings.replica_count or drawn,
+            step=random.choice((1, 7)),
+            kind=self.settings.signatures,
+        )
+
+    def _list_ids(self) -> list[ReplicaId]:
+        """Of the founders, and of those that a change may add."""
+        ids = [ReplicaId(member.replica) for member in self.replica_set.members]
+        has_spare = self.settings.changes and self.settings.ledger is LedgerKind.LIGHT
+        return ids + [ReplicaId(ids[-1] + 1 + number) for number in range(SPARE_REPLICAS if has_spare else 0)]
 
     def _create_kit(self, create_ledger: LightLedgerFactory | None) -> LedgerKit:
         if self.settings.ledger is LedgerKind.CHAIN:
@@ -143,6 +118,53 @@ class World:
         placement = draw_placement(draw_stream(self.seed, "placement"), self.ids, self.settings.profile)
         self.trace.add_note(0, "network", f"{placement.profile.name}, regions {placement.regions}")
         return Network(self.schedule, draw_stream(self.seed, "network"), placement)
+
+    def _create_chain_checker(self) -> ChainChecker:
+        return ChainChecker(
+            self._kit.genesis,
+            self._kit.genesis_root,
+            chain_id=self._kit.chain_id,
+            replica_set=self.replica_set,
+            verify=self._verify,
+            find_change=self._kit.find_change,
+        )
+
+    def _create_clients(self) -> Clients:
+        return Clients(
+            schedule=self.schedule,
+            nodes=self.honest,
+            random=draw_stream(self.seed, "clients"),
+            create_transaction=self._kit.create_transaction,
+            on_submitted=self._on_submitted,
+            on_acknowledged=self._on_acknowledged,
+        )
+
+    def _create_faults(self) -> FaultInjector:
+        return FaultInjector(
+            schedule=self.schedule,
+            network=self.network,
+            nodes=self.nodes,
+            trace=self.trace,
+            random=draw_stream(self.seed, "faults"),
+            faulty_ms=self.settings.faulty_ms,
+            kinds=self.settings.fault_kinds,
+            clock_jumps_ms=self._kit.clock_jumps_ms,
+            selection=self.selection,
+        )
+
+    def _create_membership(self) -> Membership:
+        return Membership(
+            kit=self._kit,
+            chain=self.chain,
+            clients=self.clients,
+            nodes=self.nodes,
+            keychain=self._keychain,
+            faulty=frozenset(self.cast.faulty),
+            schedule=self.schedule,
+            random=draw_stream(self.seed, "membership"),
+            changes=self.settings.changes or 0,
+            within_us=self.settings.faulty_ms * 1_000,
+        )
 
     def _choose_cast(self) -> Cast:
         settings, random = self.settings, draw_stream(self.seed, "cast")
