@@ -31,6 +31,7 @@ from ledger.genesis import Parameters
 from ledger.settings import StoreSettings
 from ledger.store import Store
 from ledger.transaction import decode_transaction, encode_transaction
+from tests.end_to_end.ledger_audit import audit_network
 
 pytestmark = [
     pytest.mark.slow,
@@ -176,6 +177,9 @@ async def test_rule_P4_a_daemon_has_every_acknowledged_transaction_after_power_c
             processes.nodes[0].kill()
             await asyncio.to_thread(disk.unmount)
             await asyncio.to_thread(disk.mount)
+    audit = audit_network(network, [decode_transaction(signed).transaction_id for signed in acknowledged])
+    with pytest.raises(AssertionError, match=f"lacks .*{'00' * 32}"):
+        audit.check([bytes(32)])
 
 
 async def submit(session: aiohttp.ClientSession, url: str, signed: bytes) -> None:
