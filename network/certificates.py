@@ -11,7 +11,9 @@ Every certificate has the key identifiers and key usages that strict verificatio
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
@@ -27,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from crypto.signatures import PublicKey, SigningKey
@@ -38,6 +41,14 @@ CLOCK_SLACK: Final = timedelta(minutes=5)
 """A certificate is valid from this long before it is made: the clocks of a consortium differ."""
 
 LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
+
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    CryptographyDeprecationWarning,
+)
 
 _PublicKey: TypeAlias = ec.EllipticCurvePublicKey | Ed25519PublicKey
 
@@ -105,12 +116,8 @@ def read_certificate_key(der: bytes) -> PublicKey:
 
     Raises CertificateError for any other kind of key.
     """
-    try:
+    with _refusing("the peer's certificate cannot be read: a DER X.509 certificate expected"):
         key = x509.load_der_x509_certificate(der).public_key()
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
-        raise CertificateError(
-            "the peer's certificate cannot be read: a DER X.509 certificate expected"
-        ) from error
     if not isinstance(key, Ed25519PublicKey):
         raise CertificateError(
             f"the peer's certificate: {type(key).__name__} found, the node's own Ed25519 key expected"
@@ -120,11 +127,24 @@ def read_certificate_key(der: bytes) -> PublicKey:
 
 def read_certificate_key_pem(pem: bytes) -> PublicKey:
     """The same of a PEM file's bytes, for checking a node's folder before it starts."""
-    try:
+    with _refusing("the certificate cannot be read: a PEM X.509 certificate expected"):
         der = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
-    except (ValueError, x509.InvalidVersion) as error:
-        raise CertificateError("the certificate cannot be read: a PEM X.509 certificate expected") from error
     return read_certificate_key(der)
+
+
+@contextmanager
+def _refusing(message: str) -> Iterator[None]:
+    """Raises CertificateError for what is no certificate.
+
+    What the library warns of, such as a serial number below 1, it will refuse one day, and nodes with
+    different versions of it must refuse the same.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CryptographyDeprecationWarning)
+        try:
+            yield
+        except _UNREADABLE as error:
+            raise CertificateError(message) from error
 
 
 def _issue_leaf(

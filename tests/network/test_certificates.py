@@ -63,6 +63,16 @@ def test_a_certificate_for_a_key_of_an_unknown_kind_is_refused(authority: KeyPai
         read_certificate_key(der.replace(ed25519, unknown))
 
 
+def test_a_certificate_that_the_library_only_warns_of_is_refused(authority: KeyPair) -> None:
+    """RFC 5280 asks for a serial number above 0; this one's first bit makes it negative."""
+    certificate = x509.load_pem_x509_certificate(issue_node_certificate(authority, KEY, "a node"))
+    der = certificate.public_bytes(Encoding.DER)
+    serial = certificate.serial_number.to_bytes(certificate.serial_number.bit_length() // 8 + 1, "big")
+    assert der.count(serial) == 1
+    with pytest.raises(CertificateError, match="DER"):
+        read_certificate_key(der.replace(serial, bytes((serial[0] | 0x80,)) + serial[1:]))
+
+
 def test_every_certificate_names_its_key_and_its_issuers(authority: KeyPair) -> None:
     issuer = x509.load_pem_x509_certificate(authority.certificate_pem)
     leaf = x509.load_pem_x509_certificate(issue_node_certificate(authority, KEY, "a node"))
