@@ -12,16 +12,10 @@ from aiohttp import web
 
 from consensus.replica_set import ReplicaId
 from network.frames import BadFrame, Channel, decode_frame
-from network.link_ports import LinkHandlers, RequestHandler
+from network.link_ports import LinkHandlers
 from network.peer import Peer
-from network.requests import (
-    Answer,
-    BadRequest,
-    RequestKind,
-    decode_answer,
-    decode_request,
-    encode_answer,
-)
+from network.requests import BadRequest, decode_answer, decode_request
+from network.serving import Serving
 from network.sessions import Sessions
 from network.settings import LinkSettings
 
@@ -29,6 +23,11 @@ AnyWebSocket: TypeAlias = web.WebSocketResponse | aiohttp.ClientWebSocketRespons
 
 GREETINGS_PER_LINK_MAX: Final = 64
 """Each is verified; an honest node greets once, and again when it is told of a session of its own."""
+
+FRAME_WEIGHT: Final = 4
+"""As how many messages a frame counts, besides those in it: reading one costs about so much."""
+DROPPED_REQUEST_WEIGHT: Final = 16
+"""And a request for which there was no room: no honest node asks so much."""
 
 _log = structlog.get_logger("network.links")
 
@@ -42,11 +41,20 @@ class LinkTraffic:
         self._sessions = sessions
         self._keys = keys
         self._closing: set[asyncio.Task[object]] = set()
+        self._answering: asyncio.Task[None] | None = None
         self.handlers: LinkHandlers | None = None
-        self.request_handlers: dict[RequestKind, RequestHandler] = {}
+        self.serving = Serving(settings, on_bad_request=self.cut, on_defect=self._end)
+
+    def start(self, handlers: LinkHandlers) -> None:
+        """Hand on what comes to these from now on, and answer requests."""
+        self.handlers = handlers
+        self._answering = asyncio.create_task(self.serving.run())
 
     async def wait_closed(self) -> None:
-        """Return when every leave-taking has ended."""
+        """Answer nothing any more, and return when every leave-taking has ended."""
+        if self._answering is not None:
+            self._answering.cancel()
+            await asyncio.gather(self._answering, return_exceptions=True)
         await asyncio.gather(*self._closing, return_exceptions=True)
 
     async def run(self, peer: Peer, socket: AnyWebSocket) -> None:
@@ -76,6 +84,7 @@ class LinkTraffic:
                     peer.has_frames.clear()
                     await peer.has_frames.wait()
                     continue
+                self.serving.wake()
                 await socket.send_bytes(frame)
                 peer.counters.frames_sent += 1
                 peer.counters.bytes_sent += len(frame)
@@ -86,11 +95,11 @@ class LinkTraffic:
         async for message in socket:
             if message.type is aiohttp.WSMsgType.BINARY:
                 try:
-                    count = self._dispatch(peer, message.data)
+                    weight = self._dispatch(peer, message.data)
                 except (BadFrame, BadRequest) as error:
                     self.cut(peer, str(error))
                     return
-                if pause_ms := peer.charge(count):
+                if pause_ms := peer.charge(weight):
                     await asyncio.sleep(pause_ms / 1_000)
             else:
                 self.cut(peer, f"a WebSocket message of type {message.type.name}, a binary one expected")
@@ -99,13 +108,14 @@ class LinkTraffic:
             self.cut(peer, f"WebSocket error {socket.close_code}")
 
     def _dispatch(self, peer: Peer, data: bytes) -> int:
-        """How many messages were in the frame."""
+        """As how many messages the frame counts."""
         assert self.handlers is not None
         if peer.get_ban_left_ms():
             return 0
         peer.counters.frames_received += 1
         peer.counters.bytes_received += len(data)
         frame = decode_frame(data, messages_max=self._settings.frame_messages_max)
+        weight = FRAME_WEIGHT + len(frame.messages)
         match frame.channel:
             case Channel.CONSENSUS:
                 for message in frame.messages:
@@ -114,14 +124,15 @@ class LinkTraffic:
                 self.handlers.on_transactions(peer.replica, frame.messages)
             case Channel.REQUEST:
                 for message in frame.messages:
-                    self._answer(peer, message)
+                    if not self.serving.put(peer, decode_request(message)):
+                        weight += DROPPED_REQUEST_WEIGHT
             case Channel.ANSWER:
                 for message in frame.messages:
                     peer.requests.close(decode_answer(message))
             case Channel.GREETING:
                 for message in frame.messages:
                     self._greet(peer, message)
-        return len(frame.messages)
+        return weight
 
     def _greet(self, peer: Peer, message: bytes) -> None:
         peer.greetings += 1
@@ -133,22 +144,16 @@ class LinkTraffic:
             peer.queue.put_greeting(answer)
             peer.has_frames.set()
 
-    def _answer(self, peer: Peer, message: bytes) -> None:
-        request = decode_request(message)
-        if not peer.queue.has_room_for_answer:
-            peer.counters.requests_dropped += 1
-            return
-        handler = self.request_handlers.get(request.kind)
-        payload = None if handler is None else handler(peer.replica, request.payload)
-        peer.queue.put_answer(encode_answer(Answer(request.number, payload)))
-        peer.has_frames.set()
-
     def cut(self, peer: Peer, reason: str) -> None:
         peer.ban()
         peer.counters.penalties += 1
         _log.warning("peer cut off", replica=peer.replica, reason=reason, for_ms=peer.get_ban_left_ms())
         if peer.socket is not None:
             self.close_socket(peer.socket, 1008, "cut off")
+
+    def _end(self, peer: Peer) -> None:
+        if peer.socket is not None:
+            self.close_socket(peer.socket, 1011, "a defect")
 
     def close_socket(self, socket: object, code: int, message: str) -> None:
         """Take leave in the background; the peer may take its time."""

@@ -91,7 +91,6 @@ class Links:
 
     async def start(self, handlers: LinkHandlers) -> None:
         """Listen and dial. Raises OSError when the address cannot be had."""
-        self._traffic.handlers = handlers
         app = web.Application()
         app.router.add_get(PATH, self._accept)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
@@ -106,6 +105,7 @@ class Links:
             silence_ms_max=self._settings.connect_timeout_ms,
         )
         await self._door.start()
+        self._traffic.start(handlers)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=self._tls.client_context, limit=0, use_dns_cache=False)
         )
@@ -149,7 +149,7 @@ class Links:
 
     def serve(self, kind: RequestKind, handler: RequestHandler) -> None:
         """Answer the peers' requests of this kind."""
-        self._traffic.request_handlers[kind] = handler
+        self._traffic.serving.handlers[kind] = handler
 
     # What the rest of the node asks for
 

@@ -7,13 +7,14 @@ time. Its standing outlives its links.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from consensus.replica_set import ReplicaId
 from network.peer_queue import PeerQueue
-from network.requests import OpenRequests
+from network.requests import OpenRequests, Request
 from network.settings import LinkSettings
 
 _SECOND_US: Final = 1_000_000
@@ -41,14 +42,14 @@ class PeerCounters:
     cuts: int = 0
     """Times the peer was cut off for it."""
     requests_dropped: int = 0
-    """Requests of the peer that came while enough answers were waiting."""
+    """Requests of the peer that came while enough of them were waiting."""
     copies: int = 0
     """Times the peer was seen to run twice: a session returned after another had taken its place."""
     unsent: int = 0
     """Consensus messages for the peer while there was no link, or while this node is mute."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Peer:
     """State of one peer; all methods on the event loop."""
 
@@ -61,6 +62,10 @@ class Peer:
     socket: Socket | None = None
     greetings: int = 0
     """That came on the link of now."""
+    asked: deque[Request] = field(default_factory=deque)
+    """Its requests that wait for an answer."""
+    served_us: int = 0
+    """What answering it has cost."""
     has_frames: asyncio.Event = field(default_factory=asyncio.Event)
     _penalties: int = 0
     _penalties_since_ms: int = 0
@@ -126,5 +131,6 @@ class Peer:
         self.counters.cuts += 1
 
     def _forget_waiting(self, reason: str) -> None:
+        self.asked.clear()
         self.queue.clear()
         self.requests.fail_all(f"replica {self.replica}: {reason}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from enum import IntEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
@@ -26,10 +26,14 @@ class RequestFailed(Exception):
     """No answer: not connected, too many open requests, refused by the peer, or too late."""
 
 
+REQUEST_BYTES_MAX: Final = 65_536
+"""What one request may say: 2,048 hashes."""
+
+
 class Request(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     number: Annotated[int, Meta(ge=0, le=2**63 - 1)]
     kind: RequestKind
-    payload: bytes
+    payload: Annotated[bytes, Meta(max_length=REQUEST_BYTES_MAX)]
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):

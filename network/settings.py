@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from consensus.messages import MESSAGE_BYTES_MAX
+from crypto.hashing import DIGEST_BYTES
 from ledger.block_sync import SYNC_BLOCK_BYTES_MAX
 from ledger.transaction import BODY_BYTES_MAX
+from network.requests import REQUEST_BYTES_MAX
 
 CONSENSUS_BATCH_MAX: Final = 256
 """Consensus messages in one frame."""
@@ -24,8 +26,8 @@ class LinkSettings:
     frame_messages_max: int = 4_096
     """Messages in one received frame."""
     messages_per_second_max: int = 8_000
-    """Messages and transactions read of one peer, after a burst of one second's; what it sends beyond that
-    waits in its own socket."""
+    """Messages and transactions read of one peer, after a burst of one second's; a frame counts as four more.
+    What it sends beyond that waits in its own socket."""
     batch_bytes: int = 65_536
     """Consensus messages that wait go out together up to about this size."""
     consensus_messages_max: int = 4_096
@@ -35,9 +37,12 @@ class LinkSettings:
     relay_bytes_max: int = 8_388_608
     """Relayed transactions that wait for a peer; the oldest give way, and are fetched when needed."""
     requests_max: int = 64
-    """Requests to a peer that wait for its answer; as many may wait to be sent."""
-    answers_max: int = 16
-    """Answers that wait to be sent to a peer; its requests beyond that are dropped."""
+    """Requests to a peer that wait for its answer; as many may wait to be sent. As many of the peer's own
+    wait here, and further ones are dropped."""
+    answers_max: int = 4
+    """Answers that wait to be sent to a peer; the next one is made once there is room."""
+    serving_percent_max: int = 10
+    """Share of the node's time for answering requests of all peers together, on average."""
     sockets_max: int = 512
     """Connections that were accepted, those of strangers in their handshake included."""
     heartbeat_ms: int = 10_000
@@ -92,7 +97,7 @@ class FetchSettings:
     timeout_ms: int = 500
     """How long one peer may take to send bodies."""
     hashes_max: int = 2_048
-    """Bodies asked for in one request."""
+    """Bodies asked for in one request, 2,048 at most."""
     answer_bytes_max: int = 1_048_576
     """Bodies or blocks in one answer, one at least."""
     sync_timeout_ms: int = 3_000
@@ -130,6 +135,12 @@ class NetworkSettings:
             raise ValueError(
                 f"links.frame_bytes_max: {links.frame_bytes_max}, "
                 f"at least {largest + _FRAME_OVERHEAD_BYTES} for the largest message"
+            )
+        if not 1 <= links.serving_percent_max <= 100:
+            raise ValueError(f"links.serving_percent_max: {links.serving_percent_max}, 1 to 100 expected")
+        if self.fetch.hashes_max > REQUEST_BYTES_MAX // DIGEST_BYTES:
+            raise ValueError(
+                f"fetch.hashes_max: {self.fetch.hashes_max}, at most {REQUEST_BYTES_MAX // DIGEST_BYTES}"
             )
         if links.frame_messages_max < max(relay.batch_transactions_max, CONSENSUS_BATCH_MAX):
             raise ValueError(

@@ -33,7 +33,7 @@ from consensus.messages import (
     decode_message,
     encode_message,
 )
-from consensus.replica_set import ReplicaId
+from consensus.replica_set import ReplicaId, ReplicaSet
 from contracts.calls.evidence import Anchor, RecordLeaf
 from crypto import tags
 from crypto.encoding import EncodingError, encode
@@ -41,11 +41,12 @@ from crypto.key_files import generate_signing_key, read_key_file
 from ledger.transaction import encode_transaction
 from network.link_ports import LinkHandlers, PeerAddress
 from network.links import Links
-from network.requests import RequestFailed, RequestKind
+from network.requests import Request, RequestKind
 from network.tls import LinkTls
 
 BURST: Final = 64
 """Messages made between two turns of the loop."""
+TARGET: Final = ReplicaId(0)
 REPEATED: Final = 512
 """Signed once and sent again and again: signing would slow the flood down."""
 
@@ -53,7 +54,8 @@ REPEATED: Final = 512
 class FloodingPeer:
     """Links of the product, and messages that no honest replica sends."""
 
-    def __init__(self, settings: NodeSettings) -> None:
+    def __init__(self, settings: NodeSettings, *, to_all: bool) -> None:
+        """Unless `to_all`, everything goes to TARGET, and nothing to the others."""
         self._genesis = read_genesis_file(settings.folder.genesis_file)
         self._chain_id = self._genesis.compute_chain_id()
         self._replica = settings.node.replica
@@ -64,7 +66,9 @@ class FloodingPeer:
         folder = settings.folder
         self._links = Links(
             replica=ReplicaId(self._replica),
-            replica_set=self._genesis.replica_set,
+            replica_set=self._genesis.replica_set
+            if to_all
+            else _leave_only(self._genesis.replica_set, self._replica),
             chain_id=self._chain_id,
             tls=LinkTls.load(
                 ca_file=folder.ca_file,
@@ -82,7 +86,7 @@ class FloodingPeer:
 
     @property
     def kinds(self) -> Mapping[str, Callable[[], Iterator[None]]]:
-        """How to flood: iterators of which each step sends one message to everybody."""
+        """How to flood: iterators of which each step sends one message."""
         return {
             "garbage": self._send_garbage,
             "proposals": self._send_proposals,
@@ -159,15 +163,15 @@ class FloodingPeer:
             yield
 
     def _send_requests(self) -> Iterator[None]:
-        """The whole chain, from the start, as many times at once as a link takes."""
-        tasks: set[asyncio.Task[None]] = set()
-        payload = encode((1, 64))
-        while True:
-            for replica in self._links.connected:
-                if len(tasks) < REPEATED:
-                    task = asyncio.create_task(self._request(replica, payload))
-                    tasks.add(task)
-                    task.add_done_callback(tasks.discard)
+        """The whole chain, from the start, again and again, whether or not an answer has come."""
+        messages = [
+            encode(Request(number, RequestKind.BLOCKS, encode((1, 64)))) for number in range(REPEATED)
+        ]
+        for message in itertools.cycle(messages):
+            for peer in self._links._peers.values():
+                if peer.is_connected:
+                    peer.queue.put_request(message)
+                    peer.has_frames.set()
             yield
 
     def _send_strangers_transactions(self) -> Iterator[None]:
@@ -190,16 +194,16 @@ class FloodingPeer:
         signature = self._key.sign(tags.STATUS, compute_signed_bytes(self._chain_id, unsigned))
         return Status(0, 0, 0, True, False, (), (), session, self._replica, signature)
 
-    async def _request(self, replica: ReplicaId, payload: bytes) -> None:
-        with contextlib.suppress(RequestFailed):
-            await self._links.request(replica, RequestKind.BLOCKS, payload, 1_000)
-
 
 def _sign_useless(signer: TransactionSigner, count: int) -> list[bytes]:
     """Anchors under an alias that nobody has opened."""
     leaf = RecordLeaf(record=bytes(16), version=1, commitment=bytes(32), locator=bytes(16))
     call = Anchor(alias=bytes(16), record_class="other", leaf=leaf)
     return [encode_transaction(signer.sign(call)) for _ in range(count)]
+
+
+def _leave_only(replica_set: ReplicaSet, own: int) -> ReplicaSet:
+    return ReplicaSet(0, tuple(item for item in replica_set.members if item.replica in (TARGET, own)))
 
 
 @contextmanager
@@ -215,7 +219,7 @@ def flood(node: LocalNode, kind: str, *, niceness: int = 0) -> Iterator[None]:
 
 
 async def main(folder: Path, kind: str) -> None:
-    peer = FloodingPeer(load_node_settings(folder / "node.toml"))
+    peer = FloodingPeer(load_node_settings(folder / "node.toml"), to_all=kind == "own_transactions")
     flooding = asyncio.create_task(peer.run(kind))
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stopped.set)

@@ -51,7 +51,7 @@ class Link:
         self.traffic.handlers = LinkHandlers(
             on_consensus=self._take, on_transactions=self._take, on_connected=lambda replica: None
         )
-        self.traffic.request_handlers[RequestKind.BODIES] = lambda replica, payload: payload
+        self.traffic.serving.handlers[RequestKind.BODIES] = lambda replica, payload: payload
 
     def _take(self, replica: ReplicaId, given: object) -> None:
         assert replica == PEER
@@ -63,6 +63,8 @@ class Link:
             self.traffic._dispatch(self.peer, data)
         except (BadFrame, BadRequest):
             return True
+        self.traffic.serving.serve_next()
+        assert len(self.peer.asked) <= LINKS.requests_max
         return False
 
     def count_waiting(self) -> int:

@@ -364,6 +364,18 @@ async def test_a_defect_in_a_handler_ends_the_link_but_not_the_node(start_links:
     assert accepting.counters[ZERO].cuts == 0
 
 
+async def test_a_defect_in_answering_ends_the_link_but_not_the_node(start_links: Any, wait_for: Any) -> None:
+    accepting, _ = await start_links(1)
+    dialling, inbox = await start_links(0)
+    await wait_for(lambda: dialling.connected and accepting.connected)
+    accepting.serve(RequestKind.BODIES, lambda replica, payload: bytes([1 // len(payload)]))
+    with pytest.raises(RequestFailed, match="link ended"):
+        await dialling.request(ONE, RequestKind.BODIES, b"", 30_000)
+    await wait_for(lambda: inbox.connected == [1, 1])
+    assert await dialling.request(ONE, RequestKind.BODIES, b"x", 30_000) == b"\x01"
+    assert accepting.counters[ZERO].cuts == 0
+
+
 class _Broken(list[Any]):
     def append(self, item: Any) -> None:
         raise RuntimeError("a defect")
