@@ -22,7 +22,7 @@ RETRY_SECONDS: Final = 0.02
 WAIT_MS: Final = 10_000
 WAITS_MAX: Final = 6
 ATTEMPTS_MAX: Final = 500
-RETRY_CODES: Final = frozenset({"mempool_full", "too_many_requests"})
+RETRY_CODES: Final = frozenset({"mempool_full", "share_full", "too_many_requests"})
 KNOWN_CODES: Final = frozenset({"duplicate", "already_committed"})
 
 

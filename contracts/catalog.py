@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from contracts import authorization, electorate, evidence, folders, governance, monitoring, registry
 from contracts import nodes as node_rows
 from contracts import replica_sets as set_rows
+from contracts.aliases import get_alias
 from contracts.calls.registry import InstitutionKind
 from contracts.contract import Contract
 from contracts.registry import InstitutionRow, KeyRow
@@ -125,12 +126,18 @@ def _compute_membership_rows(
     return rows
 
 
-def is_known_sender(state: ReadableState, public_key: bytes) -> bool:
-    """Whether the key is the open one of an institution that is not suspended, or of a patient."""
+def find_institution(state: ReadableState, public_key: bytes) -> bytes | None:
+    """The institution that answers for what this key sends, None unless it may send.
+
+    It is the institution whose open key this is, unless it is suspended; for a patient's key the holder,
+    since nobody else could have registered it.
+    """
     key = registry.keys.get(state, public_key)
     if key is None or key.closed_height:
-        return False
+        return None
     if key.owner_kind == "patient":
-        return True
+        alias = get_alias(state, key.owner)
+        assert alias is not None, "a patient's key without its alias"
+        return alias.holder
     row = registry.institutions.get(state, key.owner)
-    return row is not None and not row.is_suspended
+    return None if row is None or row.is_suspended else key.owner

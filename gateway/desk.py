@@ -20,7 +20,7 @@ from ledger.transaction import SignedTransaction, encode_transaction, sign_trans
 EXPIRES_AFTER_MS: Final = 60_000
 """The gateway's own transactions are committed within seconds or signed anew."""
 
-BUSY_CODES: Final = frozenset({"mempool_full"})
+BUSY_CODES: Final = frozenset({"mempool_full", "share_full"})
 
 
 class Desk:

@@ -46,6 +46,7 @@ STATUS_BY_CODE: Final = {
     "already_committed": 409,
     "too_large": 413,
     "mempool_full": 429,
+    "share_full": 429,
 }
 """The HTTP status of each refusal; of several in one request the smallest of these counts."""
 
@@ -60,6 +61,7 @@ ADVICE: Final = {
     "already_committed": "fetch its receipt",
     "too_large": "split it into several transactions",
     "mempool_full": "send the identical bytes again after a second",
+    "share_full": "send the identical bytes again once more of your institution's have ended",
 }
 
 _decode_bulk = msgspec.msgpack.Decoder(list[bytes]).decode

@@ -87,7 +87,7 @@ class Chain:
             settings.mempool,
             chain_id=self.chain_id,
             expiry_window_ms_max=genesis.parameters.expiry_window_ms_max,
-            is_known_sender=committed.known_senders.is_known,
+            find_institution=committed.known_senders.find_institution,
             is_committed=committed.holds,
         )
 

@@ -29,8 +29,8 @@ class ContractSet:
     contracts: Mapping[str, Contract]
     compute_genesis_rows: Callable[[Genesis], Mapping[bytes, bytes]]
     """Full state keys to rows, as they stand at height 0."""
-    is_known_sender: Callable[[ReadableState, bytes], bool]
-    """Whether a public key is an active institution's or a patient's own."""
+    find_institution: Callable[[ReadableState, bytes], bytes | None]
+    """The institution that answers for what a public key sends; None for a key that may not send."""
     close_block: CloseBlock = lambda state, height: {}
     """What the end of every block writes, after its transactions."""
     read_replica_set: ReadReplicaSet = lambda get: None
@@ -44,17 +44,17 @@ class KnownSenders:
 
     def __init__(self, state: ReadableState, contract_set: ContractSet, *, senders_max: int) -> None:
         self._state = state
-        self._is_known_sender = contract_set.is_known_sender
+        self._find_institution = contract_set.find_institution
         self._senders_max = senders_max
-        self._answers: dict[bytes, bool] = {}
+        self._answers: dict[bytes, bytes | None] = {}
 
-    def is_known(self, public_key: bytes) -> bool:
-        answer = self._answers.get(public_key)
-        if answer is None:
+    def find_institution(self, public_key: bytes) -> bytes | None:
+        """Who answers for what this key sends; None where it may not send."""
+        if public_key not in self._answers:
             if len(self._answers) >= self._senders_max:
                 self._answers.clear()
-            answer = self._answers[public_key] = self._is_known_sender(self._state, public_key)
-        return answer
+            self._answers[public_key] = self._find_institution(self._state, public_key)
+        return self._answers[public_key]
 
     def advance(self) -> None:
         """The head has moved: keys may have been rotated, institutions suspended."""
@@ -77,7 +77,7 @@ def load_built_in() -> ContractSet:
     return ContractSet(
         contracts=catalog.CONTRACTS,
         compute_genesis_rows=compute_genesis_rows,
-        is_known_sender=catalog.is_known_sender,
+        find_institution=catalog.find_institution,
         close_block=replica_sets.close_block,
         read_replica_set=_read_replica_set,
         open_recovered_epoch=_open_recovered_epoch,

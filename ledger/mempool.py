@@ -1,8 +1,13 @@
-"""Transactions that wait for a block, oldest first.
+"""Transactions that wait for a block: who may add one, and which the next block is to hold.
 
 Invariant: whatever is in the pool has had its signature verified, is not committed, and appears once by its
-id. The pool is bounded by count, by bytes and by sender, and refuses beyond; it never grows and never drops
-what it has accepted before that expires or commits.
+id. The pool is bounded by count, by bytes and by institution, and refuses beyond; it never grows and never
+drops what it has accepted before that expires or commits.
+
+A transaction counts for the institution that answers for its sender: the one whose key it is, or that has
+registered the patient's. However many flood, there is room for an institution that has little waiting here:
+it has its part of the pool also while that is full, and the more of all room is taken, the less of it may be
+one institution's.
 
 What another node relays has room beyond the bounds for clients: that node has accepted it already, and were
 it refused here whenever both pools are full, its turn would come only when that node leads.
@@ -13,10 +18,11 @@ The caller runs `check` first, then verifies the signature (the costly part), th
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NoReturn
 
 from crypto.signatures import InvalidSignature
+from ledger.fair_queue import FairQueue
 from ledger.settings import MempoolSettings
 from ledger.transaction import SignedTransaction, TransactionRefused, verify_transaction_signature
 
@@ -31,8 +37,13 @@ CODES: Final = (
     "duplicate",
     "already_committed",
     "mempool_full",
+    "share_full",
 )
 """Every code that a refusal at admission can have."""
+
+SHARE_OF_ROOM: Final = 2
+"""One institution may have so many times as much pending as there is room left: alone two thirds of the pool,
+k institutions 2 / (2 k + 1) each, and what then is left is for the others."""
 
 
 class Mempool:
@@ -44,23 +55,25 @@ class Mempool:
         *,
         chain_id: bytes,
         expiry_window_ms_max: int,
-        is_known_sender: Callable[[bytes], bool],
+        find_institution: Callable[[bytes], bytes | None],
         is_committed: Callable[[bytes], bool],
     ) -> None:
-        """`is_known_sender` takes a public key, `is_committed` a transaction id; both look at the head."""
+        """`find_institution` tells who answers for a public key, None for a stranger's; `is_committed` takes
+        a transaction id. Both look at the head."""
         self._settings = settings
         self._chain_id = chain_id
         self._expiry_window_ms_max = expiry_window_ms_max
-        self._is_known_sender = is_known_sender
+        self._find_institution = find_institution
         self._is_committed = is_committed
-        self._pending: dict[bytes, SignedTransaction] = {}
+        self._queue = FairQueue(settings.part_bytes_max)
         self._signed_hashes: dict[bytes, bytes] = {}
-        self._counts: dict[bytes, int] = {}
         self._refusals: OrderedDict[bytes, tuple[str, str]] = OrderedDict()
-        self.size_bytes = 0
 
-    def check(self, transaction: SignedTransaction, *, head_time_ms: int, is_relayed: bool = False) -> None:
-        """Return when only the signature is left to verify. Raises TransactionRefused."""
+    def check(self, transaction: SignedTransaction, *, head_time_ms: int, is_relayed: bool = False) -> bytes:
+        """Return when only the signature is left to verify: the institution that answers for the sender.
+
+        Raises TransactionRefused.
+        """
         refusal = self._refusals.get(transaction.signed_hash)
         if refusal is not None:
             raise TransactionRefused(*refusal)
@@ -75,81 +88,81 @@ class Mempool:
             )
         if not head_time_ms < body.expires_ms <= head_time_ms + self._expiry_window_ms_max:
             self._refuse_expiry(transaction, head_time_ms)
-        factor = self._settings.relayed_factor if is_relayed else 1
-        if (
-            self._counts.get(body.sender, 0) >= factor * self._settings.sender_transactions_max
-            or len(self._pending) >= factor * self._settings.transactions_max
-            or self.size_bytes + transaction.size_bytes > factor * self._settings.bytes_max
-        ):
-            self._refuse_for_room(body.sender)
-        if self._is_committed(transaction.transaction_id):
-            raise TransactionRefused("already_committed", "the transaction has its receipt already: fetch it")
-        if not self._is_known_sender(body.sender):
+        institution = self._find_institution(body.sender)
+        if institution is None:
             raise TransactionRefused(
                 "unknown_sender",
                 f"key {body.sender.hex()} is no active institution's or patient's on this ledger",
             )
+        self._check_room(transaction, institution, is_relayed=is_relayed)
+        if self._is_committed(transaction.transaction_id):
+            raise TransactionRefused("already_committed", "the transaction has its receipt already: fetch it")
+        return institution
 
     def add(self, transaction: SignedTransaction, *, head_time_ms: int) -> None:
         """Take in a transaction whose signature the caller has verified. Raises TransactionRefused."""
-        self.check(transaction, head_time_ms=head_time_ms)
-        self._insert(transaction)
+        self._insert(transaction, self.check(transaction, head_time_ms=head_time_ms))
 
     def verify_and_add(
         self, transaction: SignedTransaction, *, head_time_ms: int, is_relayed: bool = False
     ) -> None:
         """`check`, verify the signature, `add`. Raises TransactionRefused, `bad_signature` too."""
-        self.check(transaction, head_time_ms=head_time_ms, is_relayed=is_relayed)
+        institution = self.check(transaction, head_time_ms=head_time_ms, is_relayed=is_relayed)
         try:
             verify_transaction_signature(transaction)
         except InvalidSignature as error:
             self.remember_bad_signature(transaction, error)
-        self._insert(transaction)
+        self._insert(transaction, institution)
 
     def remember_bad_signature(self, transaction: SignedTransaction, error: InvalidSignature) -> NoReturn:
         """Refuse these very bytes from now on. Raises TransactionRefused: `bad_signature`."""
         self._refuse(transaction, "bad_signature", f"{error}: sign the body with the sender's key")
 
     def take(self, count_max: int, bytes_max: int) -> list[SignedTransaction]:
-        """The oldest pending transactions that fit; they stay until `remove` or `drop_expired`."""
-        taken: list[SignedTransaction] = []
-        left = bytes_max
-        for transaction in self._pending.values():
-            left -= transaction.size_bytes
-            if left < 0 or len(taken) >= count_max:
-                break
-            taken.append(transaction)
-        return taken
+        """What the next block is to hold, divided between the institutions (`ledger.fair_queue`).
+
+        It stays until `remove` or `drop_expired`.
+        """
+        return self._queue.take(count_max, bytes_max)
 
     def remove(self, transaction_ids: Iterable[bytes]) -> None:
         """These have ended; with them goes a twin of the same body under another signature."""
         for transaction_id in transaction_ids:
             signed_hash = self._signed_hashes.pop(transaction_id, None)
             if signed_hash is not None:
-                self._forget(self._pending.pop(signed_hash))
+                self._queue.remove(signed_hash)
 
     def drop_expired(self, head_time_ms: int) -> list[SignedTransaction]:
         """Remove and return what no later block can hold."""
-        expired = [item for item in self._pending.values() if item.body.expires_ms <= head_time_ms]
+        expired = [item for item in self._queue if item.body.expires_ms <= head_time_ms]
         self.remove(item.transaction_id for item in expired)
         return expired
 
     def get(self, signed_hash: bytes) -> SignedTransaction | None:
-        return self._pending.get(signed_hash)
+        return self._queue.get(signed_hash)
 
     def is_pending(self, transaction_id: bytes) -> bool:
         return transaction_id in self._signed_hashes
 
     @property
+    def size_bytes(self) -> int:
+        """Of all that is pending."""
+        return self._queue.size_bytes
+
+    @property
     def oldest(self) -> bytes | None:
         """Signed hash of the transaction that has waited longest."""
-        return next(iter(self._pending), None)
+        return self._queue.oldest
+
+    def __iter__(self) -> Iterator[SignedTransaction]:
+        """All that is pending, in the order in which it came."""
+        return iter(self._queue)
 
     def __contains__(self, signed_hash: bytes) -> bool:
-        return signed_hash in self._pending
+        return signed_hash in self._queue
 
     def __len__(self) -> int:
-        return len(self._pending)
+        return len(self._queue)
 
     def _refuse_expiry(self, transaction: SignedTransaction, head_time_ms: int) -> NoReturn:
         expires_ms = transaction.body.expires_ms
@@ -165,27 +178,31 @@ class Mempool:
             "sign it anew with an earlier expiry",
         )
 
-    def _refuse_for_room(self, sender: bytes) -> NoReturn:
-        raise TransactionRefused(
-            "mempool_full",
-            f"{len(self._pending)} transactions of {self.size_bytes} bytes are pending, "
-            f"{self._counts.get(sender, 0)} of them this sender's, no room for more: "
-            "send the same bytes again later",
-        )
+    def _check_room(self, transaction: SignedTransaction, institution: bytes, *, is_relayed: bool) -> None:
+        """Raises TransactionRefused: `share_full` where others would be taken, `mempool_full` otherwise."""
+        settings, queue = self._settings, self._queue
+        own_count, own_bytes = queue.get_used(institution)
+        sharing = queue.count_institutions(institution)
+        factor = settings.relayed_factor
+        count_max = settings.institution_transactions_max * (factor if is_relayed else 1)
+        for used, own, new, bound in (
+            (len(queue), own_count, 1, settings.transactions_max),
+            (queue.size_bytes, own_bytes, transaction.size_bytes, settings.bytes_max),
+        ):
+            room = factor * bound - used
+            is_in_share = own_count < count_max and own + new <= SHARE_OF_ROOM * room
+            has_room = is_relayed or used + new <= bound or own + new <= bound // sharing
+            if new > room or not has_room or not is_in_share:
+                raise TransactionRefused(
+                    "mempool_full" if new > room or not has_room else "share_full",
+                    f"{len(queue)} transactions of {queue.size_bytes} bytes are pending, {own_count} of "
+                    f"{own_bytes} bytes for institution {institution.hex()}, no room for more: "
+                    "send the same bytes again later",
+                )
 
-    def _insert(self, transaction: SignedTransaction) -> None:
-        sender = transaction.body.sender
-        self._pending[transaction.signed_hash] = transaction
+    def _insert(self, transaction: SignedTransaction, institution: bytes) -> None:
+        self._queue.put(transaction, institution)
         self._signed_hashes[transaction.transaction_id] = transaction.signed_hash
-        self._counts[sender] = self._counts.get(sender, 0) + 1
-        self.size_bytes += transaction.size_bytes
-
-    def _forget(self, transaction: SignedTransaction) -> None:
-        sender = transaction.body.sender
-        self.size_bytes -= transaction.size_bytes
-        self._counts[sender] -= 1
-        if not self._counts[sender]:
-            del self._counts[sender]
 
     def _refuse(self, transaction: SignedTransaction, code: str, message: str) -> NoReturn:
         """A refusal that can never become an acceptance: remember it for these bytes, and raise it."""

@@ -26,11 +26,14 @@ class MempoolSettings:
     """Transactions pending at once; saturated latency is this number divided by the rate."""
     bytes_max: int = 16_777_216
     """Their bodies and signatures together."""
-    sender_transactions_max: int = 750
-    """Pending transactions of one sender. Times `relayed_factor` it is below `transactions_max`, so that one
-    institution cannot fill the pool alone, by its own node neither."""
+    institution_transactions_max: int = 750
+    """Pending transactions of one institution, with those of the patients whose keys it has registered. Other
+    institutions have their part of the pool also while it is full."""
     relayed_factor: int = 2
-    """These three bounds are so many times higher for what another node relays, having accepted it."""
+    """The three bounds are so many times higher for what another node relays, having accepted it."""
+    part_bytes_max: int = 131_072
+    """What one institution may have of a block that this node proposes: about 350 anchors, or a seventh of a
+    second of everybody's work."""
     refusals_max: int = 4_096
     """Refused transactions remembered by signed hash, so that a repeat costs no verification."""
 

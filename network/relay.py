@@ -17,6 +17,7 @@ import asyncio
 import time
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, Protocol
 
 import structlog
@@ -39,7 +40,7 @@ ACCEPTED: Final = "accepted"
 _CUT_CODES: Final = frozenset({"malformed", "too_large", "bad_signature", "wrong_chain"})
 """What no honest node relays, since it checks the same bytes alike at any time."""
 
-_ROOM_CODES: Final = frozenset({"mempool_full", "sender_share_full"})
+_ROOM_CODES: Final = frozenset({"mempool_full", "share_full"})
 """What is taken later, once blocks have made room."""
 
 _log = structlog.get_logger("network.relay")
@@ -187,10 +188,12 @@ class TransactionRelay:
         """A peer is connected (again) and may have missed what is pending: tell it, in frames."""
         settings = self._settings
         count, size = settings.batch_transactions_max, settings.batch_bytes_max
-        pending = self._chain.mempool.take(settings.peer_transactions_max, settings.peer_bytes_max)
         frame: list[bytes] = []
-        frame_bytes = 0
-        for transaction in pending:
+        frame_bytes, left = 0, settings.peer_bytes_max
+        for transaction in islice(self._chain.mempool, settings.peer_transactions_max):
+            left -= transaction.size_bytes
+            if left < 0:
+                break
             frame.append(encode_transaction(transaction))
             frame_bytes += transaction.size_bytes
             if len(frame) >= count or frame_bytes >= size:
@@ -240,6 +243,7 @@ class TransactionRelay:
     def _verify_chunk(self, replica: ReplicaId, inbox: RelayInbox) -> None:
         mempool, head_time_ms = self._chain.mempool, self._chain.head.header.time_ms
         accepted = 0
+        waiting: list[bytes] = []
         chunk = inbox.take()
         for number, signed_bytes in enumerate(chunk, start=1):
             try:
@@ -248,9 +252,8 @@ class TransactionRelay:
             except TransactionRefused as error:
                 self.counters.refused += 1
                 if error.code in _ROOM_CODES:
-                    # Honest peers admit less than others have room for; what is a flood waits and gives way.
-                    inbox.pause()
-                    break
+                    waiting.append(signed_bytes)
+                    continue
                 # Refusing strangers is cheap, refusing as many as a peer can send is not (rule D1).
                 is_stranger = error.code == "unknown_sender"
                 if error.code in _CUT_CODES or (is_stranger and inbox.is_one_stranger_too_many()):
@@ -259,6 +262,11 @@ class TransactionRelay:
                     break
             else:
                 accepted += 1
+        if waiting:
+            # It goes behind what others may have room for. Honest peers admit less than there is room here.
+            self.counters.dropped += inbox.put(waiting)
+            if not accepted:
+                inbox.pause()
         self._tell(accepted)
 
     def _cut(self, replica: ReplicaId, inbox: RelayInbox, error: TransactionRefused) -> None:

@@ -83,8 +83,8 @@ class RelaySettings:
     """Their bytes."""
     cut_ms: int = 30_000
     """How long nothing is taken from the relay of a peer that passed on a badly signed transaction."""
-    room_pause_ms: int = 20
-    """How long nothing more is taken of a peer's relay after there was no room for it."""
+    room_pause_ms: int = 10
+    """How long nothing more is taken of a peer's relay after there was no room for a whole chunk of it."""
     strangers_max: int = 1_024
     """Transactions of senders unknown here that a peer may pass on within `cut_ms`, since it may know newer
     keys; one that passes on more has not looked, and is cut as well."""

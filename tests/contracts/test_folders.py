@@ -10,7 +10,7 @@ import pytest
 from contracts import folders, registry
 from contracts.calls import folders as calls
 from contracts.calls.registry import SuspendInstitution
-from contracts.catalog import is_known_sender
+from contracts.catalog import find_institution
 from crypto import tags
 from crypto.encoding import encode
 from crypto.signatures import SigningKey
@@ -78,7 +78,7 @@ def test_optional_fields_of_an_alias_are_empty_or_whole(ledger: Ledger, field: s
 def test_patient_key_of_a_new_alias_may_send(ledger: Ledger) -> None:
     patient = ledger.make_key("patient")
     ledger.register_alias(patient_key=patient.public_key)
-    assert is_known_sender(ledger.state, patient.public_key)
+    assert find_institution(ledger.state, patient.public_key) == ledger.hospital.institution
 
 
 def test_patient_key_never_serves_two_aliases(ledger: Ledger) -> None:
@@ -95,8 +95,8 @@ def test_patient_key_is_replaced_and_the_old_one_closed(ledger: Ledger) -> None:
     first, second = ledger.make_key("first"), ledger.make_key("second")
     ledger.run(ledger.hospital, make_patient_key(ledger, first, alias))
     ledger.run(ledger.hospital, make_patient_key(ledger, second, alias))
-    assert not is_known_sender(ledger.state, first.public_key)
-    assert is_known_sender(ledger.state, second.public_key)
+    assert find_institution(ledger.state, first.public_key) is None
+    assert find_institution(ledger.state, second.public_key) == ledger.hospital.institution
     old = registry.get_key(ledger.state, first.public_key)
     assert old is not None
     assert (old.owner_kind, old.owner, old.opened_height, old.closed_height) == ("patient", alias, 2, 3)

@@ -8,7 +8,7 @@ import pytest
 
 from contracts import registry
 from contracts.calls import registry as calls
-from contracts.catalog import CONTRACTS, compute_genesis_rows, is_known_sender
+from contracts.catalog import CONTRACTS, compute_genesis_rows, find_institution
 from contracts.governance import get_founding, get_parameters
 from crypto import tags
 from crypto.encoding import encode
@@ -51,7 +51,7 @@ def test_genesis_rows_do_not_depend_on_the_order_of_institutions(ledger: Ledger)
 
 def test_stranger_is_refused_by_every_contract_and_at_admission(ledger: Ledger) -> None:
     stranger = ledger.make_key("stranger")
-    assert not is_known_sender(ledger.state, stranger.public_key)
+    assert find_institution(ledger.state, stranger.public_key) is None
     call = calls.RegisterMember(ledger.make_id("doctor"), "clinician", bytes(32))
     assert ledger.fail(stranger, call) == "unknown_sender"
 
@@ -103,8 +103,8 @@ def test_suspending_or_reinstating_twice_is_refused(ledger: Ledger) -> None:
 def test_rotated_key_takes_over_and_the_old_one_stays_attributed(ledger: Ledger) -> None:
     new = ledger.make_key("new")
     ledger.run(ledger.hospital, make_rotation(ledger, new))
-    assert is_known_sender(ledger.state, new.public_key)
-    assert not is_known_sender(ledger.state, ledger.hospital.public_key)
+    assert find_institution(ledger.state, new.public_key) == ledger.hospital.institution
+    assert find_institution(ledger.state, ledger.hospital.public_key) is None
     old = registry.get_key(ledger.state, ledger.hospital.public_key)
     assert old is not None
     assert (old.owner, old.opened_height, old.closed_height) == (ledger.hospital.institution, 0, 1)
@@ -136,11 +136,11 @@ def test_suspended_institution_is_refused_until_reinstated(ledger: Ledger) -> No
     ledger.run(ledger.regulator, calls.SuspendInstitution(ledger.other.institution, "breach"))
     call = calls.RegisterMember(ledger.make_id("doctor"), "clinician", bytes(32))
     assert ledger.fail(ledger.other, call) == "institution_suspended"
-    assert not is_known_sender(ledger.state, ledger.other.public_key)
+    assert find_institution(ledger.state, ledger.other.public_key) is None
     again = calls.SuspendInstitution(ledger.other.institution, "breach")
     assert ledger.fail(ledger.regulator, again) == "already_suspended"
     ledger.run(ledger.regulator, calls.ReinstateInstitution(ledger.other.institution))
-    assert is_known_sender(ledger.state, ledger.other.public_key)
+    assert find_institution(ledger.state, ledger.other.public_key) == ledger.other.institution
     ledger.run(ledger.other, call)
     reinstate = calls.ReinstateInstitution(ledger.other.institution)
     assert ledger.fail(ledger.regulator, reinstate) == "not_suspended"

@@ -152,11 +152,11 @@ class Kit:
             ),
         )
         self.chain_id = self.genesis.compute_chain_id()
-        known = {self.sender.public_key, self.other.public_key}
+        known: dict[bytes, bytes] = {self.sender.public_key: b"i" * 16, self.other.public_key: b"j" * 16}
         self.contract_set = ContractSet(
             contracts={contract.name: contract},
             compute_genesis_rows=_compute_genesis_rows,
-            is_known_sender=lambda state, public_key: public_key in known,
+            find_institution=lambda state, public_key: known.get(public_key),
         )
         self._nonce = 0
 

@@ -169,9 +169,9 @@ def test_a_scan_begun_before_a_commit_shows_the_head_it_began_on(kit: Any, argum
 def test_a_sender_that_a_block_makes_unknown_is_refused_from_then_on(
     kit: Any,
 ) -> None:
-    known = {kit.sender.public_key}
+    known = {kit.sender.public_key: bytes(16)}
     kit.contract_set = dataclasses.replace(
-        kit.contract_set, is_known_sender=lambda state, public_key: public_key in known
+        kit.contract_set, find_institution=lambda state, public_key: known.get(public_key)
     )
     chain = kit.open()
     chain.mempool.add(kit.note(b"a"), head_time_ms=chain.head.header.time_ms)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from crypto.signatures import SigningKey
-from ledger.mempool import CODES
+from ledger.mempool import CODES, Mempool
 from ledger.settings import LedgerSettings, MempoolSettings
 from ledger.transaction import (
     BODY_BYTES_MAX,
+    SignedTransaction,
     TransactionRefused,
     decode_transaction,
     encode_transaction,
     sign_transaction,
 )
+from tests.ledger.unsigned import CHAIN_ID, make_unsigned
 
 
 def refuse(chain: Any, transaction: Any) -> str:
@@ -137,12 +140,61 @@ def test_the_pool_is_bounded_by_bytes(make_kit: Any) -> None:
     accept(chain, kit.note(b"c"))
 
 
-def test_one_sender_cannot_fill_the_pool_for_the_others(make_kit: Any) -> None:
-    kit = small(make_kit, sender_transactions_max=2)
+def test_one_institution_cannot_fill_the_pool_for_the_others(make_kit: Any) -> None:
+    kit = small(make_kit, institution_transactions_max=2)
     chain = kit.open()
     accept(chain, kit.note(b"a"), kit.note(b"b"))
-    assert refuse(chain, kit.note(b"c")) == "mempool_full"
+    assert refuse(chain, kit.note(b"c")) == "share_full"
     accept(chain, kit.note(b"c", by=kit.other))
+
+
+def test_a_full_pool_has_room_for_an_institution_that_has_less_than_its_part_of_it(make_kit: Any) -> None:
+    kit = small(make_kit, transactions_max=6)
+    chain = kit.open()
+    accept(chain, *(kit.note(b"%d" % number) for number in range(6)))
+    others = [kit.note(b"other %d" % number, by=kit.other) for number in range(4)]
+    accept(chain, *others[:3])
+    assert refuse(chain, others[3]) == "mempool_full"
+    assert refuse(chain, kit.note(b"late")) == "mempool_full"
+    assert len(chain.mempool) == 9
+
+
+def test_the_keys_of_one_institution_have_one_share(make_kit: Any) -> None:
+    kit = small(make_kit, institution_transactions_max=2)
+    kit.contract_set = dataclasses.replace(
+        kit.contract_set, find_institution=lambda state, public_key: b"i" * 16
+    )
+    chain = kit.open()
+    accept(chain, kit.note(b"a"), kit.note(b"b", by=kit.other))
+    assert refuse(chain, kit.note(b"c", by=kit.stranger)) == "share_full"
+
+
+@pytest.mark.parametrize("flooders", [1, 2, 10, 33])
+def test_d1_however_many_institutions_flood_by_relays_the_next_one_has_room(flooders: int) -> None:
+    """Each sends more than all that the pool holds, by turns, and then an honest one comes."""
+    pool = Mempool(
+        MempoolSettings(transactions_max=100),
+        chain_id=CHAIN_ID,
+        expiry_window_ms_max=600_000,
+        find_institution=lambda key: key[:16],
+        is_committed=lambda transaction_id: False,
+    )
+    for number in range(250):
+        codes = {offer(pool, make_unsigned(flooder, number), is_relayed=True) for flooder in range(flooders)}
+        assert codes <= {"accepted", "share_full"}
+    assert len(pool) < 200
+    assert offer(pool, make_unsigned(99, 0), is_relayed=False) == "accepted"
+    first = [transaction.body.sender[0] for transaction in pool.take(flooders + 1, 1_000_000)]
+    assert first == [*range(flooders), 99]
+
+
+def offer(pool: Mempool, transaction: SignedTransaction, *, is_relayed: bool) -> str:
+    try:
+        institution = pool.check(transaction, head_time_ms=1_000, is_relayed=is_relayed)
+    except TransactionRefused as refusal:
+        return refusal.code
+    pool._insert(transaction, institution)
+    return "accepted"
 
 
 def test_remembered_refusals_are_bounded(make_kit: Any) -> None:

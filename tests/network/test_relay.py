@@ -26,6 +26,8 @@ from network.settings import RelaySettings
 
 CHAIN_ID = b"c" * 32
 KEY = SigningKey(b"k" * 32)
+OTHER_KEY = SigningKey(b"o" * 32)
+INSTITUTIONS: dict[bytes, bytes] = {KEY.public_key: b"i" * 16, OTHER_KEY.public_key: b"j" * 16}
 HEAD_MS = 1_000_000
 STRANGERS_MAX = 20
 ONE, TWO = ReplicaId(1), ReplicaId(2)
@@ -81,7 +83,7 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
         MempoolSettings(transactions_max=500),
         chain_id=CHAIN_ID,
         expiry_window_ms_max=600_000,
-        is_known_sender=lambda key: key == KEY.public_key,
+        find_institution=INSTITUTIONS.get,
         is_committed=lambda transaction_id: False,
     )
     sent, oldest, failures = Sent(), list[bytes | None](), list[BaseException]()
@@ -172,10 +174,11 @@ async def test_l3_a_pool_that_is_full_for_clients_has_room_for_what_another_node
     """Or a transaction whose node is not the primary would wait out the view timer whenever all are busy."""
     await world.relay.submit([make_signed(number) for number in range(500)])
     assert (await world.relay.submit([make_signed(500)]))[0].code == "mempool_full"
-    for start in range(600, 1_100, 50):
-        world.relay.on_transactions(ONE, [make_signed(number) for number in range(start, start + 50)])
+    for start in range(600, 900, 50):
+        signed = [make_signed(number, key=OTHER_KEY) for number in range(start, start + 50)]
+        world.relay.on_transactions(ONE, signed)
         await rest(world)
-    assert len(world.mempool) == 1_000
+    assert len(world.mempool) == 800
 
 
 async def test_d1_what_there_is_no_room_for_waits_and_is_not_looked_at_again_and_again(world: World) -> None:
@@ -184,12 +187,33 @@ async def test_d1_what_there_is_no_room_for_waits_and_is_not_looked_at_again_and
         world.relay.on_transactions(ONE, [make_signed(number) for number in range(start, start + 50)])
         for _ in range(10):
             await asyncio.sleep(0)
-    assert (len(world.mempool), world.relay.counters.refused) == (1_000, 1)
-    assert world.relay.waiting_count > 0
+    # Two thirds of the room for what is relayed; the others' is free.
+    assert len(world.mempool) == 667
+    assert world.relay.counters.refused <= 2 * RelaySettings().verification_chunk_max
+    assert world.relay.waiting_count == 100
     world.mempool.remove([decode_transaction(make_signed(number)).transaction_id for number in range(500)])
     world.clock.now_ms += 1_000
     await rest(world)
-    assert len(world.mempool) > 500
+    assert len(world.mempool) == 267
+
+
+async def test_d1_what_waits_for_its_institutions_share_delays_nobody_elses(world: World) -> None:
+    """An honest node relays what its clients of all institutions send, the flooding one among them."""
+    for start in range(0, 700, 50):
+        world.relay.on_transactions(ONE, [make_signed(number) for number in range(start, start + 50)])
+        for _ in range(10):
+            await asyncio.sleep(0)
+    flood = [make_signed(number) for number in range(700, 760)]
+    honest = [make_signed(number, key=OTHER_KEY) for number in range(30)]
+    world.clock.now_ms += 1_000
+    world.relay.on_transactions(ONE, [*flood, *honest])
+    hashes = [decode_transaction(item).signed_hash for item in honest]
+    began_ms = world.clock.now_ms
+    while not all(item in world.mempool for item in hashes):
+        world.clock.now_ms += 1
+        assert world.clock.now_ms - began_ms <= 10 * RelaySettings().room_pause_ms
+        await asyncio.sleep(0.002)
+    assert world.relay.waiting_count > 0
 
 
 async def test_relayed_transactions_are_taken_in_and_go_no_further(world: World) -> None:
