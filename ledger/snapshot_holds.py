@@ -23,7 +23,7 @@ class SnapshotHolds:
         self._lock = threading.Lock()
 
     def hold(self, replica: ReplicaId, height: int) -> None:
-        """This node was given something of the snapshot of this height."""
+        """This node was given parts of the snapshot of this height."""
         with self._lock:
             self._asked[replica] = height, self._clock()
 

@@ -96,7 +96,7 @@ class SnapshotServer:
         if answer is None:
             return None
         self.served += 1
-        if request.height:
+        if request.kind != MANIFEST:  # Whoever only looks what there is has not begun yet.
             self._shelf.holds.hold(replica, request.height)
         return encode(answer)
 

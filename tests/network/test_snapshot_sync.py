@@ -280,6 +280,22 @@ async def test_the_server_answers_what_is_there_in_bounded_pieces_and_nothing_el
             ask(bad)
 
 
+async def test_a_snapshot_is_held_for_whom_parts_of_it_were_given_not_for_who_looks_what_there_is(
+    source: Source,
+) -> None:
+    ask = serve(source, answer_bytes=500)
+    for request in (
+        SnapshotRequest(0, MANIFEST, (), 0),
+        SnapshotRequest(30, MANIFEST, (), 500),
+        SnapshotRequest(29, ChunkKind.HISTORY, (0,), 0),
+        SnapshotRequest(30, ChunkKind.BLOCK, (31,), 0),
+    ):
+        ask(encode(request))
+    assert source.shelf.holds.list_heights(60) == set()
+    ask(encode(SnapshotRequest(30, ChunkKind.HISTORY, (0,), 0)))
+    assert source.shelf.holds.list_heights(60) == {30}
+
+
 async def test_a_peer_that_asks_too_often_gets_nothing_for_the_rest_of_the_second(source: Source) -> None:
     now = 0.0
     server = SnapshotServer(
