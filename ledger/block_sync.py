@@ -3,6 +3,9 @@
 The certificate stands for everything that a quorum checked before it voted, the clients' signatures
 included; so these are not verified again. The block is executed all the same: a node whose results differ
 from certified ones must stop (rule E2).
+
+The first block of an epoch that the institutions opened comes with their statement, and opens that epoch at a
+node that lags behind: what the operators of the others were given as a file.
 """
 
 from __future__ import annotations
@@ -13,12 +16,14 @@ from msgspec import Meta, Struct
 
 from consensus.certificates import Certificate, InvalidCertificate
 from crypto.encoding import EncodingError, decode_as, encode
-from ledger.block import HEADER_BYTES_MAX, compute_header_digest, decode_header
+from ledger.block import HEADER_BYTES_MAX, Header, compute_header_digest, decode_header
 from ledger.block_rules import verify_before_execution
-from ledger.errors import BlockRefused, EpochUnknown, ResultsDiffer
+from ledger.epochs import EpochChange
+from ledger.errors import BlockRefused, EpochUnknown, ProofRefused, ResultsDiffer
 from ledger.transaction import TRANSACTION_BYTES_MAX, TransactionRefused, decode_transaction
 
 if TYPE_CHECKING:
+    from ledger.archive import Archive
     from ledger.chain import Chain
     from ledger.speculation import PendingCommit
 
@@ -35,6 +40,8 @@ class SyncBlock(Struct, frozen=True, array_like=True, forbid_unknown_fields=True
     certificate: Certificate
     transactions: tuple[Annotated[bytes, Meta(max_length=TRANSACTION_BYTES_MAX)], ...]
     """Signed bytes in block order."""
+    recovery: EpochChange | None = None
+    """With the first block of an epoch that the institutions opened, how they did."""
 
 
 def encode_sync_block(block: SyncBlock) -> bytes:
@@ -66,12 +73,23 @@ def serve_blocks(chain: Chain, height_from: int, *, count_max: int, bytes_max: i
         left -= len(header) + sum(map(len, transactions))
         if left < 0 and blocks:
             break
-        blocks.append(SyncBlock(header, certificate, transactions))
+        recovery = _find_recovery(chain.archive, certificate)
+        blocks.append(SyncBlock(header, certificate, transactions, recovery))
     return blocks
+
+
+def _find_recovery(archive: Archive, certificate: Certificate) -> EpochChange | None:
+    """How the institutions opened the epoch of a block, if they did and this is its first one."""
+    change = archive.get_epoch_change(certificate.epoch - 1) if certificate.epoch else None
+    if change is None or change.certificate.height + 1 != certificate.height:
+        return None
+    return change if change.recovery is not None else None
 
 
 def begin_sync_commit(chain: Chain, block: SyncBlock) -> PendingCommit:
     """Verify and execute the next block; then `write` it and `Chain.finish_commit`.
+
+    A recovery that comes with it is opened first, and only for a block that its replica set has certified.
 
     Raises BlockRefused when the peer gave something else than the certified next block, EpochUnknown when
     that cannot be known here, ResultsDiffer when it is certified and this node finds other results: then it
@@ -86,16 +104,18 @@ def begin_sync_commit(chain: Chain, block: SyncBlock) -> PendingCommit:
     certificate = block.certificate
     if (certificate.height, certificate.digest) != (header.height, digest):
         raise BlockRefused("certificate", certificate.digest, digest)
-    if header.height == chain.head.height + 1 and header.epoch > chain.replica_set.epoch:
-        raise EpochUnknown(header.height, header.epoch, chain.replica_set.epoch)
+    recovery = _verify_recovery(chain, header, block.recovery)
+    replica_set = chain.replica_set if recovery is None else recovery.replica_set
     signed_hashes = [transaction.signed_hash for transaction in transactions]
     verify_before_execution(
-        header, signed_hashes, head=chain.head, replica_set=chain.replica_set, chain_id=chain.chain_id
+        header, signed_hashes, head=chain.head, replica_set=replica_set, chain_id=chain.chain_id
     )
     try:
-        certificate.verify(chain.chain_id, chain.replica_set)
+        certificate.verify(chain.chain_id, replica_set)
     except InvalidCertificate as error:
         raise BlockRefused("certificate", str(error), "a quorum of the replica set") from error
+    if recovery is not None:
+        chain.recover(recovery)
     if chain.get_speculation(digest) is None:
         try:
             chain.reproduce(header, transactions)
@@ -106,3 +126,20 @@ def begin_sync_commit(chain: Chain, block: SyncBlock) -> PendingCommit:
                 f"{error}; stop this node and compare its software with theirs"
             ) from error
     return chain.begin_commit(digest, certificate)
+
+
+def _verify_recovery(chain: Chain, header: Header, recovery: EpochChange | None) -> EpochChange | None:
+    """The recovery by which this block follows the head; None where it does without.
+
+    Raises BlockRefused for one that a majority of the institutions has not made for this head, EpochUnknown
+    where it is missing.
+    """
+    if header.height != chain.head.height + 1 or header.epoch <= chain.replica_set.epoch:
+        return None
+    if recovery is None:
+        raise EpochUnknown(header.height, header.epoch, chain.replica_set.epoch)
+    try:
+        chain.verify_recovery(recovery)
+    except ProofRefused as error:
+        raise BlockRefused("recovery", str(error), "a majority of the institutions, for this head") from error
+    return recovery

@@ -245,6 +245,10 @@ class Chain:
             subscriber(committed)
         return committed
 
+    def verify_recovery(self, change: EpochChange) -> None:
+        """Return when `recover` would take it. Raises ProofRefused."""
+        self._committed.verify_recovery(change)
+
     def recover(self, change: EpochChange) -> None:
         """Open the epoch that a majority of the institutions has decided on, above the head of this node.
 

@@ -94,8 +94,8 @@ class CommittedLedger:
                 replica_set=block.next_replica_set, base_height=block.header.height, closing=certificate
             )
 
-    def recover(self, change: EpochChange) -> None:
-        """Open the epoch that a majority of the institutions has decided on; it is on disk then.
+    def verify_recovery(self, change: EpochChange) -> None:
+        """Return when a majority of the institutions has opened this epoch above the head.
 
         Raises ProofRefused when they have not, or when it is for another head or another set before it.
         """
@@ -107,6 +107,14 @@ class CommittedLedger:
                 "recovery", f"it opens epoch {change.replica_set.epoch}, here {present.epoch} is on"
             )
         follow_epochs(self._genesis, (*self.archive.list_epoch_changes(present.epoch), change))
+
+    def recover(self, change: EpochChange) -> None:
+        """Open the epoch that a majority of the institutions has decided on; it is on disk then.
+
+        Raises ProofRefused like `verify_recovery`.
+        """
+        self.verify_recovery(change)
+        present = self.epoch.replica_set
         self._store.write([(layout.compute_epoch_key(present.epoch), encode(change))])
         self._take_rows()
         self.epoch = self.archive.read_epoch(present)

@@ -33,17 +33,18 @@ class BlockRefused(LedgerError):
 
 
 class EpochUnknown(BlockRefused):
-    """The next block is of a later epoch although the head closed none.
+    """The next block is of a later epoch although the head closed none, and no recovery comes with it.
 
-    The institutions may have recovered the ledger there, and then the operator has a file to apply. It may as
-    well be a lie.
+    The institutions may have recovered the ledger from a lower block than this node's head. It may as well
+    be a lie.
     """
 
     def __init__(self, height: int, found: int, present: int) -> None:
         super().__init__("epoch", found, present)
         self.advice = (
-            f"height {height}: a peer has a block of epoch {found}, and here epoch {present} goes on; if the "
-            "institutions have recovered the ledger, apply their file with `chartchain node recover apply`"
+            f"height {height}: a peer has a block of epoch {found} and nothing that opens it here, "
+            f"where epoch {present} goes on; if the institutions have recovered the ledger from a lower "
+            "block, move ledger and journal away and let this node join anew"
         )
 
 

@@ -196,6 +196,24 @@ def get_head(network: LocalNetwork, node: LocalNode) -> int:
     return int(ask(network, node, lambda client: client.get_status()).height)
 
 
+def recover(
+    file: Path, nodes: Sequence[LocalNode], *, keep: Sequence[LocalNode], by: Sequence[LocalNode]
+) -> Any:
+    """Prepare a recovery at the first of these stopped nodes, have it signed, apply it at all of them."""
+    kept = [word for node in keep for word in ("--keep", node.replica)]
+    prepared = command("node", "recover", "prepare", nodes[0].directory, *kept, "--out", file)
+    assert prepared["is_majority"] is False
+    refused = RUNNER.invoke(app, ["node", "recover", "apply", str(nodes[0].directory), str(file)])
+    assert refused.exit_code == 1
+    assert "majority" in refused.stderr
+    for node in by:
+        signed = command("node", "recover", "sign", file, "--key", node.folder.institution_key_file)
+    assert (signed["is_majority"], signed["epoch"]) == (True, 1)
+    for node in nodes:
+        command("node", "recover", "apply", node.directory, file)
+    return prepared
+
+
 def test_two_nodes_that_are_left_of_four_go_on_by_vote_of_the_institutions(
     network: LocalNetwork, processes: LocalProcesses, tmp_path: Path
 ) -> None:
@@ -208,18 +226,10 @@ def test_two_nodes_that_are_left_of_four_go_on_by_vote_of_the_institutions(
     for process in processes.nodes[:2]:
         process.stop()
 
-    file = tmp_path / "recovery"
-    keep = ("--keep", first.replica, "--keep", second.replica)
-    prepared = command("node", "recover", "prepare", first.directory, *keep, "--out", file)
-    assert prepared["is_majority"] is False
-    refused = RUNNER.invoke(app, ["node", "recover", "apply", str(first.directory), str(file)])
-    assert refused.exit_code == 1
-    assert "majority" in refused.stderr
-    for node in (first, second, lost[0]):  # The lost hospital still has its institution's key.
-        signed = command("node", "recover", "sign", file, "--key", node.folder.institution_key_file)
-    assert (signed["is_majority"], signed["epoch"]) == (True, 1)
-    for node in (first, second):
-        command("node", "recover", "apply", node.directory, file)
+    # The lost hospital still has its institution's key.
+    prepared = recover(
+        tmp_path / "recovery", (first, second), keep=(first, second), by=(first, second, lost[0])
+    )
     for process in processes.nodes[:2]:
         process.start()
 
@@ -236,4 +246,45 @@ def test_two_nodes_that_are_left_of_four_go_on_by_vote_of_the_institutions(
         proved = command("evidence", "verify", proof, "--genesis", network.genesis_digest)
         assert proved["proved"]["recovered_above_heights"] == recovered
     audit = stop_and_audit(network, processes, (before, after), nodes=2)
+    assert audit.journals.epochs == {0, 1}
+
+
+@pytest.mark.soak
+def test_a_node_that_was_down_during_a_recovery_has_it_from_the_others_and_votes(
+    network: LocalNetwork, processes: LocalProcesses, tmp_path: Path
+) -> None:
+    first, second, lost, late = network.nodes
+    committed = [commit_alias(network, first)]
+    processes.nodes[3].kill()
+    committed.append(commit_alias(network, first))
+    processes.nodes[2].kill()
+    wait_for("one head", lambda: get_head(network, first) == get_head(network, second))
+    time.sleep(1)
+    for process in processes.nodes[:2]:
+        process.stop()
+    prepared = recover(
+        tmp_path / "recovery", (first, second), keep=(first, second, late), by=(first, second, lost)
+    )
+    for process in processes.nodes[:2]:
+        process.start()
+    asyncio.run(LocalProcesses(processes.nodes[:2], network.ca_file).wait_ready())
+    committed.append(commit_alias(network, first))
+
+    processes.nodes[3].start()
+    wait_for("the epoch of the others", lambda: get_epoch(network, late) == 1)
+    processes.nodes[1].kill()  # From here on nothing is certified without the one that was down.
+    committed.append(commit_alias(network, first))
+    assert late.replica in list_signers(network, first)
+    proof, where = tmp_path / "proof", ("--network", network.directory, "--node", late.name)
+    wait_for("the last block", lambda: get_head(network, first) == get_head(network, late))
+    command("evidence", "receipt", committed[-1], "--out", proof, *where)
+    proved = command("evidence", "verify", proof, "--genesis", network.genesis_digest)
+    assert proved["proved"]["recovered_above_heights"] == [prepared["above_height"]]
+    processes.nodes[1].start()
+    asyncio.run(LocalProcesses((*processes.nodes[:2], processes.nodes[3]), network.ca_file).wait_ready())
+    wait_for("one head", lambda: len({get_head(network, node) for node in (first, second, late)}) == 1)
+    processes.stop()
+    audit = audit_network(network, [bytes.fromhex(item) for item in committed], nodes=(first, second, late))
+    audit.journals.gather(lost.folder.journal_directory)
+    audit.journals.check()
     assert audit.journals.epochs == {0, 1}

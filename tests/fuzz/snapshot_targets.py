@@ -8,8 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-from consensus.replica_set import ReplicaId, ReplicaSet
-from contracts.electorate import ElectorateRow
+from consensus.replica_set import ReplicaId
 from crypto.encoding import EncodingError, decode_as, encode
 from ledger import layout
 from ledger.block import decode_header
@@ -17,7 +16,7 @@ from ledger.chunk_file import ChunkFile, ChunkKind
 from ledger.epochs import EpochChange, follow_epochs
 from ledger.errors import ProofRefused, SnapshotRefused
 from ledger.genesis import decode_genesis
-from ledger.recovery import ELECTORATE_STATE_KEY, Recovery, decode_electorate
+from ledger.recovery import decode_electorate
 from ledger.recovery_file import RECOVERY_MAGIC, decode_recovery, encode_recovery
 from ledger.snapshot import (
     CertifiedHeader,
@@ -30,14 +29,14 @@ from ledger.snapshot import (
 )
 from ledger.snapshot_shelf import SnapshotShelf
 from ledger.state_chunk import SubtreePlan, decode_state_chunk, encode_state_chunk
-from ledger.state_tree import compute_key_hash, compute_value_hash
+from ledger.state_tree import compute_key_hash
 from network.requests import BadRequest
 from network.snapshot_serving import SnapshotAnswer, SnapshotRequest, SnapshotServer
 from network.snapshot_sync import SnapshotSync
 from tests.fuzz.file_targets import write_file
 from tests.fuzz.mutations import MSGPACK
 from tests.fuzz.target import VECTORS, Target, file_of, finish
-from tests.fuzz.wire_targets import CERTIFICATE, HEADER, TRANSACTIONS, NoLinks
+from tests.fuzz.wire_targets import CERTIFICATE, HEADER, RECOVERY, TRANSACTIONS, NoLinks
 
 GENESIS: Final = decode_genesis(bytes.fromhex(VECTORS["genesis"]["encoding"]))
 PLAN: Final = SubtreePlan(GENESIS.parameters.state_buckets_log2)
@@ -92,17 +91,6 @@ def make_chunk_file() -> bytes:
                 chunks.append(kind, 0, bytes(kind) * 20)
 
     return write_file(write)[0]
-
-
-ELECTORATE: Final = encode(ElectorateRow(active=((b"h" * 16, bytes(32)),), registered_count=1))
-ENTRY: Final = compute_key_hash(ELECTORATE_STATE_KEY) + compute_value_hash(ELECTORATE)
-RECOVERY: Final = EpochChange(
-    HEADER,
-    CERTIFICATE,
-    ReplicaSet(1, GENESIS.replica_set.members),
-    Recovery(signatures=(), electorate=ELECTORATE, count=1, entries=((0, ENTRY, ()),), siblings=()),
-)
-"""A recovery above a certified block, which no state of the vectors vouches for."""
 
 
 def read_recovery(data: bytes) -> EpochChange:

@@ -12,17 +12,21 @@ from consensus.journal import Entry
 from consensus.journal_entries import decode_entries, encode_entry
 from consensus.journal_records import JournalRecord, decode_record, encode_record
 from consensus.messages import Message, decode_message, encode_message
-from consensus.replica_set import ReplicaId
+from consensus.replica_set import ReplicaId, ReplicaSet
+from contracts.electorate import ElectorateRow
 from crypto.encoding import EncodingError, decode, decode_as, encode
 from crypto.signatures import SigningKey
 from ledger.block import Header, decode_header
 from ledger.block_sync import SyncBlock, decode_sync_block, encode_sync_block
+from ledger.epochs import EpochChange
 from ledger.errors import BlockRefused, ProofRefused
 from ledger.genesis import Genesis, decode_genesis
 from ledger.layout import decode_items, encode_items
 from ledger.proofs import RECEIPT_MAGIC, STATE_MAGIC, ReceiptProof, StateProof, decode_proof, verify_proof
 from ledger.receipt import Receipt, decode_receipt
+from ledger.recovery import ELECTORATE_STATE_KEY, Recovery
 from ledger.speculation import decode_head, encode_head
+from ledger.state_tree import compute_key_hash, compute_value_hash
 from ledger.transaction import TransactionBody, TransactionRefused, decode_transaction, encode_transaction
 from network.block_sync import BlocksRequest, BlockSync
 from network.bodies import BodyFetcher
@@ -39,7 +43,17 @@ CERTIFICATE: Final = decode_as(
     Certificate, bytes.fromhex(VECTORS["blocks"][0]["certificate"]), size_max=10_000
 )
 TRANSACTIONS: Final = tuple(bytes.fromhex(item["signed_bytes"]) for item in VECTORS["transactions"])
+ELECTORATE: Final = encode(ElectorateRow(active=((b"h" * 16, bytes(32)),), registered_count=1))
+ENTRY: Final = compute_key_hash(ELECTORATE_STATE_KEY) + compute_value_hash(ELECTORATE)
+RECOVERY: Final = EpochChange(
+    HEADER,
+    CERTIFICATE,
+    ReplicaSet(1, decode_genesis(bytes.fromhex(VECTORS["genesis"]["encoding"])).replica_set.members),
+    Recovery(signatures=(), electorate=ELECTORATE, count=1, entries=((0, ENTRY, ()),), siblings=()),
+)
+"""A recovery above a certified block, which no state of the vectors vouches for."""
 SYNC_BLOCK: Final = SyncBlock(HEADER, CERTIFICATE, TRANSACTIONS[:3])
+RECOVERED_BLOCK: Final = SyncBlock(HEADER, CERTIFICATE, (), RECOVERY)
 HASH: Final = bytes(range(32))
 SIGNATURE: Final = bytes(64)
 
@@ -239,7 +253,7 @@ WIRE_TARGETS: Final = (
         places=("ledger.block_sync:decode_sync_block",),
         decode=decode_sync_block,
         refusals=(EncodingError,),
-        make_examples=lambda: [encode_sync_block(SYNC_BLOCK)],
+        make_examples=lambda: [encode_sync_block(SYNC_BLOCK), encode_sync_block(RECOVERED_BLOCK)],
         encode=encode_sync_block,
         form=MSGPACK,
         structure=SyncBlock,

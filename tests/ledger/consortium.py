@@ -14,7 +14,9 @@ from crypto import tags
 from crypto.encoding import encode
 from crypto.signatures import SigningKey
 from ledger.chain import Chain
+from ledger.epochs import EpochChange
 from ledger.genesis import Genesis, Institution, Parameters
+from ledger.recovery_file import sign_change
 from ledger.speculation import CommittedBlock, Speculation
 from ledger.transaction import Call, SignedTransaction, sign_transaction
 
@@ -28,14 +30,14 @@ def make_key(name: str) -> SigningKey:
 class Consortium:
     """Four institutions with a replica each, on the built-in contracts; every block is certified."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, network: str = "epochs") -> None:
         self.directory = directory
         self._nonce = 0
         self.institutions = [bytes([number + 1]) * 16 for number in range(4)]
         self.keys = [make_key(f"institution {number}") for number in range(4)]
         self.replica_keys = {bytes(key.public_key): key for key in (make_key(f"node {n}") for n in range(8))}
         self.genesis = Genesis(
-            network="epochs",
+            network=network,
             time_ms=START_MS,
             parameters=Parameters(state_buckets_log2=4),
             institutions=tuple(
@@ -127,3 +129,10 @@ class Consortium:
         blocks.append(self.commit(*votes))
         blocks.append(self.commit())
         return blocks
+
+
+def sign(consortium: Consortium, change: EpochChange, *institutions: int) -> EpochChange:
+    """The recovery with the signatures of these institutions."""
+    for number in institutions:
+        change = sign_change(change, consortium.keys[number])
+    return change

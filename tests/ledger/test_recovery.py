@@ -12,11 +12,10 @@ from contracts.calls.registry import SuspendInstitution
 from contracts.recoveries import list_recoveries
 from contracts.replica_sets import get_replica_set, get_scheduled
 from crypto.encoding import encode
-from ledger.block_sync import begin_sync_commit, serve_blocks
-from ledger.errors import EpochUnknown, ProofRefused
+from ledger.errors import ProofRefused
 from ledger.proofs import decode_proof, verify_proof
 from ledger.recovery_file import decode_recovery, encode_recovery, prepare_recovery, sign_change
-from tests.ledger.consortium import Consortium
+from tests.ledger.consortium import Consortium, sign
 
 
 @pytest.fixture
@@ -26,12 +25,6 @@ def consortium(tmp_path: Any) -> Any:
     yield made
     for chain in made.opened:
         chain.close()
-
-
-def sign(consortium: Consortium, change: Any, *institutions: int) -> Any:
-    for number in institutions:
-        change = sign_change(change, consortium.keys[number])
-    return change
 
 
 def test_a_majority_of_the_institutions_goes_on_with_the_replicas_that_are_left(consortium: Any) -> None:
@@ -154,27 +147,6 @@ def test_two_signatures_of_one_institution_count_once(consortium: Any) -> None:
     twice = msgspec.structs.replace(change.recovery, signatures=change.recovery.signatures * 2)
     with pytest.raises(ProofRefused, match="twice"):
         consortium.chain.recover(msgspec.structs.replace(change, recovery=twice))
-
-
-def test_nodes_with_the_same_recovery_agree_whoever_signed_their_copies(consortium: Any) -> None:
-    """Copies may carry other majorities; nothing of them is in the state."""
-    late = consortium.open("late")
-    for block in serve_blocks(consortium.chain, 1, count_max=100, bytes_max=1 << 20):
-        pending = begin_sync_commit(late, block)
-        pending.write()
-        late.finish_commit(pending)
-    change = prepare_recovery(consortium.chain, (0, 1))
-    consortium.chain.recover(sign(consortium, change, 0, 1, 2))
-    consortium.commit(consortium.register(0, "first"))
-    (last,) = serve_blocks(consortium.chain, late.head.height + 1, count_max=9, bytes_max=1 << 20)
-    with pytest.raises(EpochUnknown, match="epoch") as refused:
-        begin_sync_commit(late, last)  # Without the institutions' word no node follows.
-    assert "recover apply" in refused.value.advice
-    late.recover(sign(consortium, change, 1, 2, 3))
-    pending = begin_sync_commit(late, last)
-    pending.write()
-    late.finish_commit(pending)
-    assert late.head.digest == consortium.chain.head.digest
 
 
 def test_a_recovery_file_is_taken_whole_or_not_at_all(consortium: Any) -> None:

@@ -320,4 +320,4 @@ async def test_a_block_of_an_unknown_epoch_is_not_held_against_the_peer_and_the_
     assert world.links.penalised == []
     assert world.failures == []
     assert world.sync.counters.refused == 1
-    assert "chartchain node recover apply" in lines[0]["reason"]
+    assert "let this node join anew" in lines[0]["reason"]
