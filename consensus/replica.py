@@ -79,11 +79,13 @@ class Replica:
             journal_missing=journal_missing,
             silent_until=memory.silent_until,
             height=head.height,
-            voted_height=max((vote.height for vote in memory.votes), default=0),
+            voted_height=memory.voted_height,
             is_overridden=memory.is_overridden,
         )
         self._state = ReplicaState(settings=settings, credentials=credentials, head=head, startup=startup)
         restore(memory, self._state)
+        self._journal = tuple(journal) if memory.is_ahead else ()
+        """As it was found, until the ledger has come again to the last epoch in which I spoke."""
         repair = Repair(settings, self._state.outbox)
         self._view_changer = ViewChanger(self._state, repair)
         self._reception = Reception(
@@ -261,3 +263,8 @@ class Replica:
     def _move_head(self, head: Head, replica_set: ReplicaSet | None) -> None:
         self._build_after_ms = 0
         self._state.move_head(head, replica_set)
+        if replica_set is not None and self._journal:
+            # What I said in this epoch before the ledger lost it binds me, as if I had restarted here.
+            memory = read_journal(self._journal, epoch=replica_set.epoch, height=head.height)
+            restore(memory, self._state)
+            self._journal = self._journal if memory.is_ahead else ()

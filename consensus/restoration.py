@@ -31,6 +31,10 @@ class Memory:
 
     votes: tuple[Vote, ...]
     """All of mine above the head, in the head's epoch."""
+    voted_height: int
+    """The highest above the head that I voted for, in its epoch or a later one; 0 for none."""
+    is_ahead: bool
+    """I spoke in a later epoch, so the ledger has lost the block that opened it."""
     proposals: tuple[ProposalRecord, ...]
     prepared: PreparedCertificate | None
     view_change: ViewChange | None
@@ -50,18 +54,18 @@ def read_journal(records: Sequence[JournalRecord], *, epoch: int, height: int) -
         and record.certificate.height == height + 1
         and record.certificate.epoch == epoch
     ]
+    votes = [r.vote for r in records if isinstance(r, VoteRecord) and r.vote.height > height]
     view_changes = [r.view_change for r in records if isinstance(r, ViewChangeRecord)]
     new_views = [r.new_view for r in records if isinstance(r, NewViewRecord)]
+    epochs = [vote.epoch for vote in votes] + [v.epoch for v in view_changes] + [v.epoch for v in new_views]
     silences = [r.until for r in records if isinstance(r, SilenceRecord)]
     is_overridden = any(isinstance(r, OverrideRecord) and r.height == height for r in records)
     # The last one counts, over or not: an earlier one that is still in the file was decided upon since.
     is_silent = bool(silences) and not 0 < silences[-1] <= height and not is_overridden
     return Memory(
-        votes=tuple(
-            record.vote
-            for record in records
-            if isinstance(record, VoteRecord) and record.vote.height > height and record.vote.epoch == epoch
-        ),
+        votes=tuple(vote for vote in votes if vote.epoch == epoch),
+        voted_height=max((vote.height for vote in votes if vote.epoch >= epoch), default=0),
+        is_ahead=max(epochs, default=epoch) > epoch,
         proposals=tuple(r for r in records if isinstance(r, ProposalRecord) and r.height == height + 1),
         prepared=max(prepared, key=lambda certificate: certificate.view, default=None),
         view_change=next((v for v in reversed(view_changes) if v.epoch == epoch), None),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from consensus.certificates import Certificate
+from consensus.certificates import Certificate, Phase
 from consensus.effects import (
     Build,
     CommitBlock,
@@ -35,7 +35,7 @@ from consensus.events import (
 )
 from consensus.head import Head
 from consensus.journal_records import JournalRecord, decode_record, encode_record, select_needed
-from consensus.messages import Message, decode_message, encode_message
+from consensus.messages import Message, PrePrepare, ViewChange, Vote, decode_message, encode_message
 from consensus.ports import Proposal
 from consensus.replica import Replica
 from consensus.replica_set import Height, Member, ReplicaId, ReplicaSet
@@ -384,6 +384,32 @@ class Cluster:
         for disk in self.disks.values():
             hashes = [one for proposal, _ in disk.chain for one in proposal.transaction_hashes]
             assert len(hashes) == len(set(hashes))
+
+    def check_no_contradiction(self) -> None:
+        """Over everything that was ever sent: one digest for each slot, one VIEW-CHANGE for each view."""
+        slots: dict[tuple[int, ...], bytes] = {}
+        asked: dict[tuple[int, int, int], bytes] = {}
+        highest_asked: dict[tuple[int, int], int] = {}
+        for sender, _, message in self.sent:
+            if isinstance(message, Vote):
+                key = (message.replica, message.epoch, message.height, message.view, message.phase)
+                if key not in slots:
+                    least = highest_asked.get((sender, message.epoch), 0)
+                    assert message.view >= least, f"{key} after asking for a higher view"
+                assert slots.setdefault(key, message.digest) == message.digest, key
+            elif isinstance(message, PrePrepare):
+                phase = Phase.PRE_PREPARE
+                key = (message.primary, message.epoch, message.height, message.view, phase)
+                content = message.header + b"".join(message.transaction_hashes)
+                assert slots.setdefault(key, content) == content, key
+            elif isinstance(message, ViewChange) and message.replica == sender:
+                request = (message.replica, message.epoch, message.view)
+                signature = asked.setdefault(request, message.signature)
+                assert signature == message.signature, f"two VIEW-CHANGEs: {request}"
+                place = (sender, message.epoch)
+                highest_asked[place] = max(highest_asked.get(place, 0), message.view)
+        assert not self.evidence
+        self.check_agreement()
 
 
 @pytest.fixture

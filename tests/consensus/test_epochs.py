@@ -16,6 +16,7 @@ from consensus.journal_records import PreparedRecord, VoteRecord, decode_record
 from consensus.messages import (
     CommittedNotice,
     Message,
+    NewView,
     PrePrepare,
     Recollection,
     Status,
@@ -313,6 +314,55 @@ def test_e4_the_journal_of_another_epoch_binds_nobody(cluster: ClusterType) -> N
     other = read_journal(records, epoch=1, height=0)
     assert other.votes == ()
     assert other.prepared is None
+
+
+def lose_the_ledger(cluster: ClusterType, replica: int) -> None:
+    """Back to the genesis, and so to the first epoch; the journal is whole."""
+    cluster.crash(replica)
+    cluster.disks[replica].chain.clear()
+    cluster.start(replica)
+
+
+def drop_commits(_sender: int, _target: int, message: Message) -> bool:
+    return isinstance(message, Vote) and message.phase is Phase.COMMIT
+
+
+@pytest.mark.parametrize("replica", [0, 3])
+def test_p5_votes_of_an_epoch_that_the_ledger_lost_are_not_cast_again(
+    growing: ClusterType, replica: int
+) -> None:
+    """Replica 0 is the primary of height 4 and would propose there anew."""
+    commit_blocks(growing, 3)
+    growing.drops.append(drop_commits)
+    commit_blocks(growing, 1)
+    assert replica in get_voters(growing, 4)
+    lose_the_ledger(growing, replica)
+    growing.run(600)
+    status = growing.replicas[replica].status
+    assert (status.epoch, status.height) == (1, 3)
+    assert status.silent_reason.startswith("the ledger lost blocks above height 0: silent until height 4")
+    growing.drops.clear()
+    growing.run(4_000)
+    commit_blocks(growing, 2)
+    assert len(set(growing.get_heights())) == 1
+    assert not growing.replicas[replica].status.is_silent
+    growing.check_no_contradiction()
+
+
+def test_p3_a_view_asked_for_in_an_epoch_that_the_ledger_lost_still_binds(growing: ClusterType) -> None:
+    commit_blocks(growing, 3)
+    growing.crash(0)
+    growing.drops.append(lambda _, __, message: isinstance(message, NewView))
+    growing.submit(b"left to the next primary")
+    growing.run(2_300)
+    asked = growing.replicas[3].status.asked_view
+    assert asked > 0
+    growing.drops.append(lambda _, __, message: isinstance(message, ViewChange | Recollection))
+    lose_the_ledger(growing, 3)
+    growing.run(600)
+    status = growing.replicas[3].status
+    assert (status.epoch, status.height) == (1, 3)
+    assert status.asked_view == asked
 
 
 def test_p6_a_certificate_of_another_epoch_silences_nobody(cluster_of: type) -> None:

@@ -31,29 +31,6 @@ Cluster: TypeAlias = Any
 """The fixtures' cluster, which pytest imports by file."""
 
 
-def check_no_contradiction(cluster: Cluster) -> None:
-    """Over everything that was ever sent: one digest for each slot, one VIEW-CHANGE for each view."""
-    slots: dict[tuple[int, ...], bytes] = {}
-    asked: dict[tuple[int, int], bytes] = {}
-    highest_asked: dict[int, int] = {}
-    for sender, _, message in cluster.sent:
-        if isinstance(message, Vote):
-            key = (message.replica, message.height, message.view, message.phase)
-            if key not in slots:
-                assert message.view >= highest_asked.get(sender, 0), f"{key} after asking for a higher view"
-            assert slots.setdefault(key, message.digest) == message.digest, key
-        elif isinstance(message, PrePrepare):
-            key = (message.primary, message.height, message.view, Phase.PRE_PREPARE)
-            content = message.header + b"".join(message.transaction_hashes)
-            assert slots.setdefault(key, content) == content, key
-        elif isinstance(message, ViewChange) and message.replica == sender:
-            signature = asked.setdefault((message.replica, message.view), message.signature)
-            assert signature == message.signature, f"two VIEW-CHANGEs of {sender} for view {message.view}"
-            highest_asked[sender] = max(highest_asked.get(sender, 0), message.view)
-    assert not cluster.evidence
-    cluster.check_agreement()
-
-
 @pytest.mark.parametrize("replica", [0, 2])
 @pytest.mark.parametrize("point", range(1, 13))
 def test_p5_killed_at_each_persist_point_of_agreement_no_vote_is_contradicted(
@@ -76,7 +53,7 @@ def test_p5_killed_at_each_persist_point_of_agreement_no_vote_is_contradicted(
             cluster.start(replica)
     cluster.run(8_000)
     assert persisted >= min(point, 4)
-    check_no_contradiction(cluster)
+    cluster.check_no_contradiction()
     assert len(set(cluster.get_heights())) == 1
     assert not cluster.get_pending(0)
     assert not any(r.status.is_silent for r in cluster.replicas.values())
@@ -110,7 +87,7 @@ def test_v10_killed_at_each_step_of_a_view_change_no_view_is_entered_without_pro
             certificates = [c.view for _, c in cluster.disks[replica].chain]
             assert status.view in (0, *proofs, *certificates)
     assert was_down or persisted < point
-    check_no_contradiction(cluster)
+    cluster.check_no_contradiction()
     assert min(cluster.get_heights()) >= 1
     assert cluster.check_agreement() is None
 
@@ -171,7 +148,7 @@ def test_a_prepared_block_survives_a_power_cut_of_all(cluster: Cluster) -> None:
         cluster.start(replica)
     cluster.run(1_500)
     assert [cluster.get_digest(r, 1) for r in range(4)] == [digest] * 4
-    check_no_contradiction(cluster)
+    cluster.check_no_contradiction()
 
 
 @pytest.mark.parametrize("views", [(0, 2, 1), (2, 1, 0)])
@@ -240,7 +217,7 @@ def test_p6_a_replica_without_journal_is_silent_until_its_old_votes_cannot_matte
     cluster.submit(b"d")
     cluster.run(500)
     assert cluster.get_sent(Vote, 3)
-    check_no_contradiction(cluster)
+    cluster.check_no_contradiction()
 
 
 def test_p6_silence_is_counted_from_the_highest_block_that_others_report(cluster: Cluster) -> None:
@@ -450,7 +427,7 @@ def run_schedule(cluster_of: Callable[..., Cluster], seed: int, count: int) -> i
     while any(cluster.get_pending(replica) for replica in range(count)):
         cluster.run(500)
         assert cluster.now_ms - healed_ms < 60_000, f"seed {seed}: no progress after healing"
-    check_no_contradiction(cluster)
+    cluster.check_no_contradiction()
     assert not cluster.refused, f"seed {seed}: {cluster.refused[0]}"
     return int(cluster.now_ms - healed_ms)
 

@@ -68,7 +68,7 @@ MUTANTS = (
         history="Lamport, Malkhi and Zhou, Stoppable Paxos (2008): what a stopped configuration left "
         "behind must not be taken up.",
         edits=(
-            Edit("consensus.restoration:read_journal", "and record.vote.epoch == epoch", ""),
+            Edit("consensus.restoration:read_journal", "if vote.epoch == epoch", ""),
             Edit("consensus.restoration:restore", "vote.epoch != state.credentials.epoch or", ""),
         ),
         caught_by=NamedTest(EPOCH_TESTS + "test_e4_the_journal_of_another_epoch_binds_nobody"),
