@@ -9,6 +9,9 @@ theirs; so by then none of its forgotten votes can matter.
 A ledger that is missing or rolled back under a whole journal shows itself: a vote for a height is cast only
 once the one before is durable. What was final or prepared in between would be missing from a VIEW-CHANGE, so
 the replica is silent until the highest height that it voted for is durable.
+
+Members of an epoch know what was said in it, and nothing of the next one: who was wiped may hear some that
+have not come to that yet. So whoever is still silent when another epoch opens asks its members again.
 """
 
 from __future__ import annotations
@@ -21,7 +24,17 @@ from consensus.vote_guard import VoteGuard
 class Startup:
     """From the first tick until this replica may vote."""
 
-    __slots__ = ("_heard", "_is_amnesiac", "_is_decided", "forgotten", "reason", "session", "silent_until")
+    __slots__ = (
+        "_amnesia",
+        "_heard",
+        "_is_decided",
+        "_is_journal_whole",
+        "_last_session",
+        "forgotten",
+        "reason",
+        "session",
+        "silent_until",
+    )
 
     def __init__(
         self,
@@ -38,18 +51,22 @@ class Startup:
         """
         self.session = 0
         """Of this start: the wall clock at the first tick; 0 before it and once the others were heard."""
+        self._last_session = 0
         self.silent_until = 0 if silent_until is None else silent_until
         """No vote before this height is durable; 0 when there is nothing to wait for."""
         self.reason = ""
         self.forgotten: ViewChange | None = None
         """My VIEW-CHANGE for the highest view that the others remember and the journal does not."""
-        self._is_amnesiac = journal_missing or silent_until == 0
+        self._amnesia = "the journal is missing" if journal_missing or silent_until == 0 else ""
+        """Why the journal is not all that I ever said; empty when that is not known."""
         self._is_decided = self.silent_until > 0 or is_overridden
         self._heard: dict[int, Recollection] = {}
         if self.silent_until:
             self.reason = f"silent until height {self.silent_until} is durable, by an earlier decision"
-        is_ledger_behind = voted_height > max(height + 1, self.silent_until)
-        if is_ledger_behind and not self._is_amnesiac and not is_overridden:
+        is_behind = voted_height > max(height + 1, self.silent_until)
+        is_ledger_behind = is_behind and not self._amnesia and not is_overridden
+        self._is_journal_whole = is_ledger_behind and silent_until is None
+        if is_ledger_behind:
             self.silent_until, self._is_decided = voted_height, True
             self.reason = (
                 f"the ledger lost blocks above height {height}: silent until height {voted_height} is "
@@ -64,20 +81,32 @@ class Startup:
     @property
     def is_amnesiac(self) -> bool:
         """The journal is missing, or was when silence began."""
-        return self._is_amnesiac
+        return bool(self._amnesia)
 
     def may_vote(self, height: int) -> bool:
         return self._is_decided and height >= self.silent_until
 
     def begin(self, wall_ms: int) -> None:
+        self._last_session = max(1, wall_ms)
         if not self._is_decided:
-            self.session = max(1, wall_ms)
+            self.session = self._last_session
 
-    def open_epoch(self) -> None:
-        """What was heard in the epoch before says nothing of this one: whoever has not decided asks again."""
-        if not self._is_decided and self.session:
-            self.session += 1
-            self._heard.clear()
+    def open_epoch(self, height: int) -> bool:
+        """What was heard in the epoch before says nothing of this one: whoever may not vote yet asks again.
+
+        `height` closed that epoch. True when silence had been decided upon, and now is not.
+        """
+        if self.may_vote(height) or self._is_journal_whole:
+            return False
+        is_reopened, self._is_decided = self._is_decided, False
+        if is_reopened:
+            self._amnesia = self._amnesia or "silence began in an earlier epoch"
+        self.forgotten = None
+        self._heard.clear()
+        if self._last_session:
+            self._last_session += 1
+            self.session = self._last_session
+        return is_reopened
 
     def add(self, recollection: Recollection) -> bool:
         """Keep what one replica remembers of me; False for an answer to an earlier start."""
@@ -94,7 +123,7 @@ class Startup:
         if not credentials.is_member:
             return False  # Whoever does not vote need not know; it is asked when a set makes me a member.
         # Alone, nobody else can have seen a vote; what counted is durable in the ledger.
-        amnesia = "the journal is missing" if self._is_amnesiac and others_needed else ""
+        amnesia = self._amnesia if others_needed else ""
         known_height = height
         for recollection in self._heard.values():
             vote, view_change = recollection.vote, recollection.view_change
@@ -111,8 +140,8 @@ class Startup:
             if certificate is not None and certificate.epoch == credentials.epoch:
                 known_height = max(known_height, certificate.height)
         self._is_decided, self.session = True, 0
+        self.silent_until = max(self.silent_until, known_height + 2) if amnesia else 0
         if amnesia:
-            self.silent_until = known_height + 2
             self.reason = f"{amnesia}: silent until height {self.silent_until} is durable"
         return True
 

@@ -160,7 +160,8 @@ class ReplicaState:
         if replica_set is not None:
             self.credentials = self.credentials.open_epoch(replica_set, head.epoch_base)
             self._open_epoch()
-            self.startup.open_epoch()
+            if self.startup.open_epoch(head.height):
+                self.outbox.persist(SilenceRecord(0))
         self.guard.forget_through(head.height)
         self.agreement.close()
         self._open_height()

@@ -365,6 +365,60 @@ def test_p3_a_view_asked_for_in_an_epoch_that_the_ledger_lost_still_binds(growin
     assert status.asked_view == asked
 
 
+@pytest.fixture
+def outpaced(cluster_of: type) -> ClusterType:
+    """Replicas 0, 1, 4 and 5 are in the second epoch at height 5 and have voted at 6; 2 and 3, the other
+    founders, stopped below the block that opened it and have not heard of it."""
+    cluster = cluster_of(6, members=4)
+    cluster.sets[2] = cluster.make_set(1, (0, 1, 4, 5))
+    cluster.boot()
+    isolate(cluster, 3)
+    commit_blocks(cluster, 1)
+    wanted = (PrePrepare, Vote)
+    cluster.drops.append(lambda _, target, m: target == 2 and not isinstance(m, wanted))
+    cluster.drops.append(lambda sender, target, m: target == 2 and drop_commits(sender, target, m))
+    commit_blocks(cluster, 1)
+    isolate(cluster, 2)
+    commit_blocks(cluster, 3)
+    cluster.drops.append(drop_commits)
+    commit_blocks(cluster, 1)
+    assert cluster.get_heights() == [5, 5, 1, 0, 5, 5]
+    assert get_voters(cluster, 6) == {0, 1, 4, 5}
+    return cluster
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_p6_what_members_of_a_former_epoch_remember_is_not_enough_for_the_next_one(
+    outpaced: ClusterType, is_restarted: bool
+) -> None:
+    """The wiped replica hears those at first who know little of what it has said."""
+    outpaced.crash(0)
+    outpaced.disks[0].journal.clear()
+    outpaced.disks[0].chain.clear()
+    outpaced.disks[0].is_journal_missing = True
+    outpaced.start(0)
+    outpaced.drops[:] = [drop_commits]
+    isolate(outpaced, 0, 2, 3)
+    outpaced.run(500)
+    assert outpaced.replicas[0].status.silent_reason.endswith("silent until height 3 is durable")
+    outpaced.drops[:] = [drop_commits, lambda _, target, m: target == 0 and isinstance(m, Recollection)]
+    outpaced.run(1_500)
+    if is_restarted:
+        outpaced.crash(0)
+        outpaced.start(0)
+        outpaced.run(300)
+    status = outpaced.replicas[0].status
+    assert (status.epoch, status.height, status.is_starting) == (1, 5, True)
+    outpaced.drops[:] = [drop_commits]
+    outpaced.run(500)
+    assert outpaced.replicas[0].status.is_silent
+    outpaced.drops.clear()
+    outpaced.run(8_000)
+    commit_blocks(outpaced, 3)
+    assert not outpaced.replicas[0].status.is_silent
+    outpaced.check_no_contradiction()
+
+
 def test_p6_a_certificate_of_another_epoch_silences_nobody(cluster_of: type) -> None:
     """It cannot be verified, so a liar could put the end of silence as high as it likes."""
     cluster = cluster_of(4)

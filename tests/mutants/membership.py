@@ -73,4 +73,32 @@ MUTANTS = (
         ),
         caught_by=NamedTest(EPOCH_TESTS + "test_e4_the_journal_of_another_epoch_binds_nobody"),
     ),
+    Mutant(
+        name="votes_of_an_epoch_that_the_ledger_lost_are_forgotten",
+        rule="P5",
+        history="This project, seed 1639 with six changes: a ledger that was given up began in the first "
+        "epoch, and its replica proposed anew where it had proposed in the second.",
+        edits=(
+            Edit("consensus.restoration:read_journal", "if vote.epoch >= epoch", "if vote.epoch == epoch"),
+        ),
+        caught_by=NamedTest(
+            EPOCH_TESTS + "test_p5_votes_of_an_epoch_that_the_ledger_lost_are_not_cast_again"
+        ),
+    ),
+    Mutant(
+        name="silence_decided_by_members_of_a_former_epoch",
+        rule="P6",
+        history="This project: a wiped replica heard founders who had not come to the second epoch, and "
+        "voted in that again.",
+        edits=(
+            Edit(
+                "consensus.startup:Startup.open_epoch",
+                "if self.may_vote(height) or",
+                "if self._is_decided or",
+            ),
+        ),
+        caught_by=NamedTest(
+            EPOCH_TESTS + "test_p6_what_members_of_a_former_epoch_remember_is_not_enough_for_the_next_one"
+        ),
+    ),
 )
