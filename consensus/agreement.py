@@ -155,14 +155,14 @@ class Agreement:
     def follow(
         self,
         view: View,
+        slot: Slot,
         obligation: PreparedCertificate | None,
         *,
         now_ms: int,
         wall_ms: int,
         tolerance_ms: int,
     ) -> None:
-        """Vote for the proposal of this view when it is what the view allows and was executed here."""
-        slot = self._log.get(self.height, view)
+        """Vote for the proposal in this view's slot when the view allows it and it was executed here."""
         digest = slot.digest
         if digest is None or slot.pre_prepare is None:
             return

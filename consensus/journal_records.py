@@ -115,16 +115,16 @@ def select_needed(records: Sequence[JournalRecord], height: int) -> tuple[Journa
 
     def is_needed(index: int, record: JournalRecord) -> bool:
         match record:
+            case VoteRecord():
+                return record.vote.height > height
+            case ProposalRecord():
+                return record.height > height
+            case PreparedRecord():
+                return record.certificate.height > height
             case ViewChangeRecord() | NewViewRecord() | OverrideRecord():
                 return last[type(record)] == index
             case SilenceRecord():
                 return last[type(record)] == index and not 0 < record.until <= height
-            case ProposalRecord():
-                return record.height > height
-            case VoteRecord():
-                return record.vote.height > height
-            case PreparedRecord():
-                return record.certificate.height > height
             case _:
                 assert_never(record)
 

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import Struct
+
 from consensus.certificates import Certificate
 from consensus.replica_set import ReplicaId, ReplicaSet
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(Struct, frozen=True):
     """An opaque block: the bytes of its header, and the hashes of the signed transactions in block order.
 
     Consensus never looks inside; `Application.compute_digest` gives the digest that votes name.

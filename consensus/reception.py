@@ -121,8 +121,9 @@ class Reception:
             if sender == credentials.compute_primary(message.height, message.view):
                 raise InvalidMessage("the primary's PRE-PREPARE is its vote; its PREPARE counts for nothing")
             needed -= 1  # The primary's proposal stands for its PREPARE.
-        self._report(log.add_vote(message, credentials))
-        return log.get(message.height, message.view).count(phase) >= needed
+        slot = log.get(message.height, message.view)
+        self._report(log.add_vote(slot, message, credentials))
+        return slot.count(phase) >= needed
 
     def _is_wanted(self, sender: ReplicaId, message: PrePrepare | Vote) -> bool:
         """Inside the window; who is behind is told what is final (at a pace), the rest is dropped."""

@@ -147,6 +147,7 @@ class Replica:
             if slot.pre_prepare is not None:
                 agreement.follow(
                     view,
+                    slot,
                     state.obligation,
                     now_ms=state.now_ms,
                     wall_ms=state.wall_ms,

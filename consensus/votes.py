@@ -159,10 +159,9 @@ class VoteLog:
         slot.pre_prepare, slot.digest = message, digest
         return None
 
-    def add_vote(self, vote: Vote, credentials: Credentials) -> Contradiction | None:
-        """Keep the first vote of a replica in a slot and phase; verified only when a second differs."""
+    def add_vote(self, slot: Slot, vote: Vote, credentials: Credentials) -> Contradiction | None:
+        """Keep the first vote of a replica in its slot and phase; verified only when a second differs."""
         self.remember(vote)
-        slot = self.get(vote.height, vote.view)
         earlier = slot.add(vote)
         self.commits_added += vote.phase is Phase.COMMIT
         if earlier is None or vote.replica in self._accused:

@@ -97,8 +97,8 @@ class SimulationSettings:
     ) -> SimulationSettings:
         """What a person asks for; None is what is usual.
 
-        About so many `blocks` commit, most of them while there are faults: two in three transactions get a
-        block of their own, and a block takes about 40 ms.
+        The run ends with so many `blocks` or a few more. Faults last as long as so many take without them,
+        40 ms each; with them about a tenth are committed in that time, and the others after healing.
         """
         usual = cls(**others)
         if blocks is not None:

@@ -191,7 +191,7 @@ class World:
             if settings.faults:
                 self.faults.plan()
                 self._plan_forgetting()
-            self._check_sizes()
+            self._plan_size_check()
             self.schedule.run(settings.faulty_ms * 1_000)
             self._await_progress("what was submitted in the faulty time")
             for _ in range(settings.late_transactions):
@@ -308,6 +308,9 @@ class World:
             if node.is_up:
                 check_bounded(node.replica_id, node.replica, replica_count=count)
                 check_journal_bounded(node.replica_id, node.disk)
+        self._plan_size_check()
+
+    def _plan_size_check(self) -> None:
         self.schedule.after(max(SIZE_CHECK_US, self.settings.faulty_ms * 20), self._check_sizes)
 
     # What nodes report

@@ -317,7 +317,7 @@ class _Orphaning(LightLedger):
 
     def assemble(self, **parts: Any) -> Any:
         proposal = super().assemble(**parts)
-        return replace(proposal, header=proposal.header.replace(self.head.digest, bytes(32)))
+        return replace_fields(proposal, header=proposal.header.replace(self.head.digest, bytes(32)))
 
 
 def test_broken_parent_chain_is_caught(find_violation: Hunt) -> None:
