@@ -1,13 +1,21 @@
-"""`chartchain governance`: the nodes of the network and who of them votes, by proposal and vote."""
+"""`chartchain governance`: nodes, the replica set and institutions, by proposal and vote."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, assert_never
 
 import typer
 
-from cli.acting_institution import ActingInstitution, decode_adopted, read_key
+from cli.acting_institution import (
+    ActingInstitution,
+    InBlocksOption,
+    decode_adopted,
+    read_identifier,
+    read_key,
+)
+from cli.admission import propose_admission, propose_removal, request_admission, show_request
 from cli.output import show, show_rows
 from cli.session import (
     DEFAULT_FOLDER,
@@ -17,11 +25,15 @@ from cli.session import (
     with_client,
 )
 from client import models
-from client.signing import draw_identifier
+from contracts.calls import changes
 from contracts.calls import governance as calls
 from crypto.encoding import decode
 
 governance_app = typer.Typer(help="The network itself: nodes, replica set, votes.", no_args_is_help=True)
+governance_app.command("request-admission")(request_admission)
+governance_app.command("show-request")(show_request)
+governance_app.command("propose-admission")(propose_admission)
+governance_app.command("propose-removal")(propose_removal)
 
 ReplicasOption = Annotated[list[int] | None, typer.Option(help="A replica id; may be given more than once.")]
 
@@ -31,12 +43,18 @@ def register_node(
     key: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="The new node's own key file.")],
     host: Annotated[str, typer.Option(help="Where it will accept links.")],
     port: Annotated[int, typer.Option(min=1, max=65_535)],
+    institution_key: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="Key file of an institution that has no node yet to go through."
+        ),
+    ] = None,
     folder: NetworkOption = DEFAULT_FOLDER,
     node: NodeOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Register a node of this institution, which follows without voting, and print its replica id."""
-    prover = ActingInstitution(folder, node)
+    prover = ActingInstitution(folder, node, key=read_key(institution_key) if institution_key else None)
     node_key = read_key(key)
     call = calls.RegisterNode(node_key.public_key, host, port, prover.prove(node_key, prover.institution))
     answer = prover.send(call)
@@ -64,32 +82,19 @@ def propose(
         list[str] | None,
         typer.Option(help="REPLICA=KEYFILE: this member votes with that key; on the host that has it."),
     ] = None,
-    in_blocks: Annotated[int, typer.Option(min=1, help="Effective so many blocks from now.")] = 1_000,
+    in_blocks: InBlocksOption = 1_000,
     folder: NetworkOption = DEFAULT_FOLDER,
     node: NodeOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Propose a change of the replica set, and vote for it."""
+    """Propose a change of the replica set, effective above the due height, and vote for it."""
     proposer = ActingInstitution(folder, node)
-    found = proposer.get_governance()
-    call = calls.Propose(
-        proposal=draw_identifier(),
+    change = changes.ReplicaSetChange(
         add=tuple(sorted(set(add or ()))),
         remove=tuple(sorted(set(remove or ()))),
-        rotate=tuple(
-            sorted((_read_change(item, proposer, found) for item in rotate or ()), key=_get_replica)
-        ),
-        effective_height=found.height + 1 + in_blocks,
+        rotate=_read_key_changes(rotate or (), proposer),
     )
-    answer = proposer.send(call)
-    show(
-        {
-            "proposal": call.proposal.hex(),
-            "effective_height": call.effective_height,
-            "adopted": decode_adopted(answer),
-        },
-        as_json=as_json,
-    )
+    show(proposer.propose(change, in_blocks), as_json=as_json)
 
 
 @governance_app.command("vote")
@@ -101,7 +106,7 @@ def vote(
     as_json: JsonOption = False,
 ) -> None:
     """Vote as this node's institution; a later vote takes the place of an earlier one."""
-    answer = ActingInstitution(folder, node).send(calls.Vote(_read_identifier(proposal), approve))
+    answer = ActingInstitution(folder, node).send(calls.Vote(read_identifier(proposal, "PROPOSAL"), approve))
     show({"height": answer.height, "adopted": decode_adopted(answer)}, as_json=as_json)
 
 
@@ -115,10 +120,8 @@ def list_proposals(
         {
             "proposal": item.proposal,
             "state": _name_state(item, found.height),
-            "add": item.add,
-            "remove": item.remove,
-            "rotate": tuple(change.replica for change in item.rotate),
-            "effective_height": item.effective_height,
+            "change": item.change.model_dump() if as_json else _describe_change(item.change),
+            "due_height": item.due_height,
             "for": len(item.approved_by),
             "against": len(item.rejected_by),
             "of": len(found.electorate),
@@ -150,27 +153,41 @@ def replica_set(
     show_rows(rows, as_json=as_json, title=title)
 
 
-def _read_change(text: str, proposer: ActingInstitution, found: models.GovernanceAnswer) -> calls.KeyChange:
-    replica, _, path = text.partition("=")
-    holders = {str(node.replica): bytes.fromhex(node.institution) for node in found.nodes}
-    if replica not in holders or not path:
-        raise typer.BadParameter(f"{text}: REPLICA=KEYFILE of a node expected", param_hint="--rotate")
-    key = read_key(Path(path))
-    return calls.KeyChange(int(replica), key.public_key, proposer.prove(key, holders[replica]))
+def _read_key_changes(items: Sequence[str], proposer: ActingInstitution) -> tuple[changes.KeyChange, ...]:
+    """From REPLICA=KEYFILE, in the order of the replicas."""
+    if not items:
+        return ()
+    holders = {str(item.replica): bytes.fromhex(item.institution) for item in proposer.get_governance().nodes}
+    found = {}
+    for text in items:
+        replica, _, path = text.partition("=")
+        if replica not in holders or not path:
+            raise typer.BadParameter(f"{text}: REPLICA=KEYFILE of a node expected", param_hint="--rotate")
+        key = read_key(Path(path))
+        found[int(replica)] = changes.KeyChange(
+            int(replica), key.public_key, proposer.prove(key, holders[replica])
+        )
+    return tuple(found[replica] for replica in sorted(found))
 
 
-def _get_replica(change: calls.KeyChange) -> int:
-    return change.replica
-
-
-def _read_identifier(text: str) -> bytes:
-    try:
-        identifier = bytes.fromhex(text)
-    except ValueError:
-        identifier = b""
-    if len(identifier) != 16:
-        raise typer.BadParameter("32 hexadecimal digits expected", param_hint="PROPOSAL")
-    return identifier
+def _describe_change(change: models.ChangeEntry) -> str:
+    """One line for people."""
+    match change:
+        case models.ReplicaSetEntry():
+            named = {
+                "add": change.add,
+                "remove": change.remove,
+                "rotate": tuple(key.replica for key in change.rotate),
+            }
+            parts = [
+                f"{verb} {', '.join(map(str, replicas))}" for verb, replicas in named.items() if replicas
+            ]
+            return f"replicas: {'; '.join(parts)}"
+        case models.AdmissionEntry():
+            return f"admit {change.institution_kind} {change.name} ({change.institution})"
+        case models.RemovalEntry():
+            return f"remove institution {change.institution}"
+    assert_never(change)
 
 
 def _name_state(item: models.ProposalEntry, height: int) -> str:
@@ -178,4 +195,5 @@ def _name_state(item: models.ProposalEntry, height: int) -> str:
         return "lapsed"
     if not item.adopted_height:
         return "open"
-    return "scheduled" if height < item.effective_height else "effective"
+    is_at_once = isinstance(item.change, models.AdmissionEntry | models.RemovalEntry)
+    return "effective" if is_at_once or height >= item.due_height else "scheduled"

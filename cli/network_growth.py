@@ -11,15 +11,17 @@ from typing import Annotated, Final
 import typer
 
 from bench.processes import DaemonFile, LocalProcesses, ProcessFailed
-from cli.acting_institution import ActingInstitution, decode_adopted
+from cli.acting_institution import ActingInstitution, decode_adopted, read_key
 from cli.output import console, fail, show
 from cli.session import DEFAULT_FOLDER, JsonOption, get_node, load_network
 from client.signing import draw_identifier
 from config.errors import ConfigError
-from config.local_growth import PreparedNode, add_local_node, choose_node_name, prepare_local_node
+from config.local_growth import Operator, PreparedNode, add_local_node, choose_node_name, prepare_local_node
 from config.local_network import HOST, LocalNetwork, LocalNode
 from contracts.calls import governance as calls
+from contracts.calls.changes import ReplicaSetChange
 from crypto.encoding import decode
+from crypto.key_files import KeyFileError
 
 IN_BLOCKS_MIN: Final = 3
 """At least so many blocks after the votes the node is to vote; each takes an idle interval at most."""
@@ -39,6 +41,12 @@ def add_node(
     institution: Annotated[
         str, typer.Option(help="The node whose institution runs the new one too; the first if not given.")
     ] = "",
+    institution_key: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="Instead: key file of an admitted institution without a node."
+        ),
+    ] = None,
     vote: Annotated[
         bool, typer.Option("--vote", help="Have the institutions vote it into the replica set.")
     ] = False,
@@ -47,13 +55,20 @@ def add_node(
     """Add a node to the running network: it follows without voting, and with --vote becomes a replica."""
     network = load_network(folder)
     sponsor = get_node(network, institution)
+    acting = ActingInstitution(
+        folder, sponsor.name, key=read_key(institution_key) if institution_key else None
+    )
     try:
-        prepared = prepare_local_node(network, name=name or choose_node_name(network), institution=sponsor)
-    except (ConfigError, OSError) as error:
+        prepared = prepare_local_node(
+            network,
+            name=name or choose_node_name(network),
+            operator=acting.describe_operator() if institution_key else Operator.of(sponsor),
+        )
+    except (ConfigError, KeyFileError, OSError) as error:
         fail(str(error))
     _tell(f"made {prepared.directory} with keys and certificates of its own", as_json)
     try:
-        replica = _register(folder, sponsor, prepared)
+        replica = _register(acting, prepared)
     except typer.Exit:
         shutil.rmtree(prepared.directory)  # Nobody knows these keys yet.
         raise
@@ -74,9 +89,8 @@ def _tell(step: str, as_json: bool) -> None:
         console.print(step)
 
 
-def _register(folder: Path, sponsor: LocalNode, prepared: PreparedNode) -> int:
-    """Have the sponsor's institution register the node; its replica id."""
-    acting = ActingInstitution(folder, sponsor.name)
+def _register(acting: ActingInstitution, prepared: PreparedNode) -> int:
+    """Have the institution that is to run the node register it; its replica id."""
     possession = acting.prove(prepared.key, acting.institution)
     answer = acting.send(calls.RegisterNode(prepared.key.public_key, HOST, prepared.link_port, possession))
     replica = decode(bytes.fromhex(answer.results[0]), size_max=64)
@@ -105,11 +119,9 @@ def _vote_in(folder: Path, network: LocalNetwork, node: LocalNode, *, as_json: b
     """Propose the node as a replica and have the others vote; the height at which it was seen to be one."""
     voters = {item.institution: item.name for item in reversed(network.nodes) if item.name != node.name}
     proposer, *others = (ActingInstitution(folder, name) for name in voters.values())
-    effective_height = _choose_height(proposer, len(others))
+    due_height = _choose_height(proposer, len(others))
     proposal = draw_identifier()
-    call = calls.Propose(
-        proposal=proposal, add=(node.replica,), remove=(), rotate=(), effective_height=effective_height
-    )
+    call = calls.Propose(proposal, ReplicaSetChange(add=(node.replica,)), due_height)
     is_adopted = decode_adopted(proposer.send(call))
     for other in others:
         if is_adopted:
@@ -117,13 +129,11 @@ def _vote_in(folder: Path, network: LocalNetwork, node: LocalNode, *, as_json: b
         is_adopted = decode_adopted(other.send(calls.Vote(proposal, approve=True)))
     if not is_adopted:
         fail(f"proposal {proposal.hex()} was not adopted: `chartchain governance list` shows the votes")
-    _tell(f"adopted by vote; effective above height {effective_height}", as_json)
+    _tell(f"adopted by vote; effective above height {due_height}", as_json)
     deadline = time.monotonic() + EPOCH_SECONDS_MAX
     while time.monotonic() < deadline:
         found = proposer.get_governance()
         if any(item.replica == node.replica and item.votes for item in found.nodes):
             return found.height
         time.sleep(POLL_SECONDS)
-    return fail(
-        f"no block above height {effective_height} within {EPOCH_SECONDS_MAX:.0f} s; look at the logs"
-    )
+    return fail(f"no block above height {due_height} within {EPOCH_SECONDS_MAX:.0f} s; look at the logs")

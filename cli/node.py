@@ -47,10 +47,10 @@ def status(directory: DirectoryArgument, as_json: JsonOption = False) -> None:
     """What the running node says of itself."""
     settings = _load(directory)
     genesis = _check(settings)
-    url = settings.gateway.public_url or next(
-        founder.gateway_url
-        for founder in genesis.institutions
-        if founder.institution == settings.node.institution
+    # Of an institution that came later only the settings know where its gateway is.
+    founders = {founder.institution: founder.gateway_url for founder in genesis.institutions}
+    url = settings.gateway.public_url or founders.get(
+        settings.node.institution, f"https://{settings.gateway.host}:{settings.gateway.port}"
     )
     try:
         answer = asyncio.run(_ask(url, settings.folder.ca_file))

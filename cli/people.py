@@ -34,6 +34,7 @@ def list_institutions(
             "kind": item.kind,
             "gateway": item.gateway_url,
             "suspended": item.suspended,
+            "removed_height": item.removed_height,
         }
         for item in found
     ]

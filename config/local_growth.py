@@ -1,6 +1,6 @@
 """A further node for a local network that runs: its folder, its own keys, its place among the others.
 
-An institution of the network runs it. It needs a replica id, which only the ledger gives: so keys and
+An institution that the ledger knows runs it. It needs a replica id, which only the ledger gives: so keys and
 certificates are made first, and settings once the node is registered. It belongs to the network from the
 moment at which the network's file names it.
 """
@@ -25,9 +25,27 @@ from config.local_network import (
 from config.local_ports import choose_free_ports
 from config.new_node import make_node_folder
 from config.node_folder import NodeFolder
+from contracts.calls.registry import InstitutionKind
 from crypto.key_files import generate_signing_key, read_key_file
 from crypto.signatures import SigningKey
 from network.certificates import KeyPair
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operator:
+    """The institution that runs the new node."""
+
+    institution: bytes
+    """16 bytes, its id on the ledger."""
+    title: str
+    kind: InstitutionKind
+    key: SigningKey
+
+    @classmethod
+    def of(cls, node: LocalNode) -> Operator:
+        """Who runs this node already. Raises KeyFileError."""
+        key = read_key_file(node.folder.institution_key_file)
+        return cls(institution=node.institution, title=node.title, kind=node.kind, key=key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +53,7 @@ class PreparedNode:
     """A node with keys and certificates, and without a replica id yet."""
 
     name: str
-    institution: LocalNode
-    """The node of the network whose institution runs this one too."""
+    operator: Operator
     directory: Path
     key: SigningKey
     link_port: int
@@ -51,7 +68,7 @@ def choose_node_name(network: LocalNetwork) -> str:
     return f"node-{number}"
 
 
-def prepare_local_node(network: LocalNetwork, *, name: str, institution: LocalNode) -> PreparedNode:
+def prepare_local_node(network: LocalNetwork, *, name: str, operator: Operator) -> PreparedNode:
     """Make the node's folder with fresh keys of its own, all but its settings.
 
     The institution's key is the institution's, at each of its nodes; node key, vault keys and the gateway's
@@ -68,13 +85,13 @@ def prepare_local_node(network: LocalNetwork, *, name: str, institution: LocalNo
         NodeFolder(directory),
         name,
         node_key=node_key,
-        institution_key=read_key_file(institution.folder.institution_key_file),
+        institution_key=operator.key,
         authority=authority,
         genesis=read_genesis_file(network.genesis_file),
     )
     return PreparedNode(
         name=name,
-        institution=institution,
+        operator=operator,
         directory=directory,
         key=node_key,
         link_port=link_port,
@@ -86,11 +103,11 @@ def add_local_node(network: LocalNetwork, prepared: PreparedNode, replica: int) 
     """Write the settings of a node that is registered as `replica`; the network with it. Raises OSError."""
     node = LocalNode(
         name=prepared.name,
-        title=f"{prepared.institution.title}, {prepared.name}",
-        kind=prepared.institution.kind,
+        title=f"{prepared.operator.title}, {prepared.name}",
+        kind=prepared.operator.kind,
         directory=prepared.directory,
         replica=replica,
-        institution=prepared.institution.institution,
+        institution=prepared.operator.institution,
         link_port=prepared.link_port,
         gateway_port=prepared.gateway_port,
         gateway_url=f"https://{HOST}:{prepared.gateway_port}",

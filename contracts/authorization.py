@@ -225,8 +225,8 @@ def _check_grantee(context: Context, arguments: calls.Grant) -> None:
     institution = context.get(institutions, arguments.institution)
     if institution is None:
         raise NotFound(f"grantee {arguments.institution.hex()} is not registered", code="institution_unknown")
-    if institution.is_suspended:
-        raise Conflict("the grantee's institution is suspended", code="grantee_suspended")
+    if not institution.is_active:
+        raise Conflict("the grantee's institution is suspended or gone", code="grantee_suspended")
     if not arguments.member:
         return
     if not is_member(context, arguments.member, arguments.institution):

@@ -83,6 +83,7 @@ def compute_genesis_rows(
             registered_height=0,
             changed_height=0,
             suspended_reason="",
+            removed_height=0,
         )
         key = KeyRow(owner_kind="institution", owner=founder.institution, opened_height=0, closed_height=0)
         rows[registry.institutions.compute_state_key(founder.institution)] = registry.institutions.encode_row(
@@ -129,8 +130,8 @@ def _compute_membership_rows(
 def find_institution(state: ReadableState, public_key: bytes) -> bytes | None:
     """The institution that answers for what this key sends, None unless it may send.
 
-    It is the institution whose open key this is, unless it is suspended; for a patient's key the holder,
-    since nobody else could have registered it.
+    It is the institution whose open key this is, unless it is suspended or gone; for a patient's key the
+    holder, since nobody else could have registered it.
     """
     key = registry.keys.get(state, public_key)
     if key is None or key.closed_height:
@@ -140,4 +141,4 @@ def find_institution(state: ReadableState, public_key: bytes) -> bytes | None:
         assert alias is not None, "a patient's key without its alias"
         return alias.holder
     row = registry.institutions.get(state, key.owner)
-    return None if row is None or row.is_suspended else key.owner
+    return key.owner if row is not None and row.is_active else None

@@ -17,6 +17,9 @@ from contracts.tables import ReadableState, Table
 KEY: Final = b"current"
 """The table has one row."""
 
+INSTITUTIONS_MAX: Final = 1_000
+"""Registered ones: as many votes as one call can count."""
+
 
 class ElectorateRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, kw_only=True):
     """The voices at one height."""
@@ -24,7 +27,7 @@ class ElectorateRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown
     active: tuple[tuple[bytes, bytes], ...]
     """Institution and its open key, in ascending order of the institutions."""
     registered_count: int
-    """Institutions altogether, suspended ones included."""
+    """Institutions altogether: suspended ones included, removed ones not."""
 
     @property
     def institutions(self) -> tuple[bytes, ...]:
@@ -62,3 +65,21 @@ def put_voice(context: Context, institution: bytes, public_key: bytes | None) ->
     if public_key is not None:
         voices[institution] = public_key
     context.put(electorate, KEY, msgspec.structs.replace(row, active=tuple(sorted(voices.items()))))
+
+
+def add_voice(context: Context, institution: bytes, public_key: bytes) -> None:
+    """A further institution has a voice."""
+    row = require_electorate(context)
+    context.put(electorate, KEY, msgspec.structs.replace(row, registered_count=row.registered_count + 1))
+    put_voice(context, institution, public_key)
+
+
+def remove_voice(context: Context, institution: bytes) -> None:
+    """An institution is gone for good, suspended or not; it counts no more."""
+    context.put(electorate, KEY, compute_electorate_without(require_electorate(context), institution))
+
+
+def compute_electorate_without(row: ElectorateRow, institution: bytes) -> ElectorateRow:
+    """The voices once a registered institution is removed."""
+    active = tuple(voice for voice in row.active if voice[0] != institution)
+    return ElectorateRow(active=active, registered_count=row.registered_count - 1)

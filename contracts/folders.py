@@ -48,8 +48,10 @@ def register_alias(context: Context, arguments: calls.RegisterAlias) -> None:
     custodian = context.get(institutions, arguments.custodian)
     if custodian is None:
         raise NotFound(f"custodian {arguments.custodian.hex()} is not registered", code="institution_unknown")
-    if custodian.is_suspended:
-        raise Conflict(f"custodian {custodian.institution.hex()} is suspended", code="custodian_suspended")
+    if not custodian.is_active:
+        raise Conflict(
+            f"custodian {custodian.institution.hex()} is suspended or gone", code="custodian_suspended"
+        )
     if "regulator" in (caller.kind, custodian.kind):
         # Who supervises the reading of records must not be the one who keeps or opens them.
         raise NotPermitted("a regulator neither holds records nor speaks for patients")

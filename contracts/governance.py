@@ -1,9 +1,9 @@
-"""Governance: what the founders laid down, the nodes of the network, and who of them votes.
+"""Governance: what the founders laid down, the nodes of the network, and changes of the network by vote.
 
-Institutions register nodes of their own, which follow without voting; the replica set changes by proposal
-and vote. A proposal is adopted as soon as a majority of the active institutions has voted for it, and is
-effective above a height that it names. It speaks of the epoch in which it was made: at most one of an epoch
-is adopted, the others lapse with it, and every one lapses at its height.
+Institutions register nodes of their own, which follow without voting. All else changes by proposal and
+vote: a proposal is adopted as soon as a majority of the active institutions has voted for it. It speaks of
+its subject (`contracts.schedule`) as it stood when it was made: the others lapse when that changes, and each
+lapses at its height.
 
 Invariants: the founding rows are written once, with the genesis block; a change that could stop the ledger is
 refused before anybody votes on it, and again when it would be adopted.
@@ -11,37 +11,34 @@ refused before anybody votes on it, and again when it would be adopted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
 import msgspec
 
 from contracts import nodes as node_rows
+from contracts import schedule
+from contracts.admissions import admit, check_admission, check_removal, remove, verify_request
+from contracts.calls import changes
 from contracts.calls import governance as calls
 from contracts.context import Context
 from contracts.contract import Contract
 from contracts.electorate import require_electorate
 from contracts.errors import BadArguments, Conflict, NotFound, NotPermitted
 from contracts.nodes import add_node, compute_node_key, propose_key, require_node, verify_possession
+from contracts.proposals import ProposalRow, VoteRow, find_subject, proposals, require_revision, votes
 from contracts.registry import require_institution
-from contracts.replica_sets import (
-    ReplicaRow,
-    ReplicaSetRow,
-    ScheduledRow,
-    check_change,
-    replica_set,
-    scheduled,
-)
+from contracts.replica_sets import compute_key_rows, compute_next_set, list_members_to_come, replica_set
 from contracts.tables import ReadableState, Table
 
-contract: Final = Contract("governance", version=1)
+contract: Final = Contract("governance", version=1, writes=("registry",))
 
 KEY: Final = b"current"
 """Tables of one row have it under this key."""
 
-EFFECTIVE_WITHIN_HEIGHTS_MAX: Final = 1_000_000
-"""How far ahead a change may be effective: at an idle ledger's pace about four months."""
+DUE_WITHIN_HEIGHTS_MAX: Final = 1_000_000
+"""How far ahead a proposal may be due: at an idle ledger's pace about four months."""
 
 
 class ParametersRow(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
@@ -63,33 +60,8 @@ class FoundingRow(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """Names and versions in ascending order."""
 
 
-class ProposalRow(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """A proposed change of the replica set; the row's key is the proposal's id."""
-
-    proposer: bytes
-    epoch: int
-    """The epoch whose set it would change."""
-    add: tuple[int, ...]
-    remove: tuple[int, ...]
-    rotate: tuple[tuple[int, bytes], ...]
-    """Replica and its new key."""
-    effective_height: int
-    proposed_height: int
-    adopted_height: int
-    """0 until adopted."""
-
-
-class VoteRow(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
-    """One institution's vote; the row's key is proposal and institution."""
-
-    approve: bool
-    height: int
-
-
 parameters: Final = Table("governance", "parameters", ParametersRow)
 founding: Final = Table("governance", "founding", FoundingRow)
-proposals: Final = Table("governance", "proposals", ProposalRow)
-votes: Final = Table("governance", "votes", VoteRow)
 
 
 def require_parameters(context: Context) -> ParametersRow:
@@ -105,16 +77,6 @@ def get_parameters(state: ReadableState) -> ParametersRow | None:
 
 def get_founding(state: ReadableState) -> FoundingRow | None:
     return founding.get(state, KEY)
-
-
-def list_proposals(state: ReadableState) -> list[tuple[bytes, ProposalRow]]:
-    """Ids and rows of all that were ever made, in the order of their ids."""
-    return list(proposals.scan(state))
-
-
-def list_votes(state: ReadableState, proposal: bytes) -> list[tuple[bytes, VoteRow]]:
-    """Institutions and their votes."""
-    return [(key[len(proposal) :], row) for key, row in votes.scan(state, proposal)]
 
 
 @contract.method(calls.RegisterNode)
@@ -143,16 +105,11 @@ def move_node(context: Context, arguments: calls.MoveNode) -> None:
 @contract.method(calls.RetireNode)
 def retire_node(context: Context, arguments: calls.RetireNode) -> None:
     row = _require_own_node(context, arguments.replica)
-    coming = context.get(scheduled, KEY)
-    members = (*_require_set(context).members, *(coming.members if coming else ()))
-    if row.replica in {member.replica for member in members}:
+    if row.replica in {member.replica for member in list_members_to_come(context)}:
         raise Conflict(
             f"replica {row.replica} votes, or is about to: have it removed first", code="is_member"
         )
-    retired = msgspec.structs.replace(row, retired_height=context.height)
-    context.put(node_rows.nodes, compute_node_key(row.replica), retired)
-    use = node_rows.NodeKeyRow(replica=row.replica, use="former", changed_height=context.height)
-    context.put(node_rows.node_keys, row.public_key, use)
+    node_rows.retire_node(context, row)
     _tell(context, "node_retired", row.replica, row.institution)
 
 
@@ -160,39 +117,27 @@ def retire_node(context: Context, arguments: calls.RetireNode) -> None:
 def propose(context: Context, arguments: calls.Propose) -> bool:
     """Whether the proposer's own vote was enough to adopt it."""
     caller = require_institution(context)
-    present = _require_set(context)
-    _require_nothing_scheduled(context)
     if context.get(proposals, arguments.proposal) is not None:
         raise Conflict(f"proposal {arguments.proposal.hex()} was made already", code="proposal_exists")
-    ahead = arguments.effective_height - context.height
-    if not 1 <= ahead <= EFFECTIVE_WITHIN_HEIGHTS_MAX:
+    ahead = arguments.due_height - context.height
+    if not 1 <= ahead <= DUE_WITHIN_HEIGHTS_MAX:
         raise BadArguments(
-            f"effective height {arguments.effective_height} found, {context.height + 1} to "
-            f"{context.height + EFFECTIVE_WITHIN_HEIGHTS_MAX} expected",
+            f"due height {arguments.due_height} found, {context.height + 1} to "
+            f"{context.height + DUE_WITHIN_HEIGHTS_MAX} expected",
             code="bad_height",
         )
-    for numbers in (arguments.add, arguments.remove, [change.replica for change in arguments.rotate]):
-        _check_ascending(numbers)
-    for change in arguments.rotate:
-        node = require_node(context, change.replica)
-        if node.institution != caller.institution:
-            # The others can vote on it, but only its own institution knows whose the key is.
-            raise NotPermitted(f"replica {change.replica}: its own institution proposes its key")
-        verify_possession(context, node.institution, change.public_key, change.possession)
-        propose_key(context, change.public_key, change.replica)
+    _check_signatures(context, caller.institution, arguments.change)
     row = ProposalRow(
         proposer=caller.institution,
-        epoch=present.epoch,
-        add=arguments.add,
-        remove=arguments.remove,
-        rotate=tuple((change.replica, change.public_key) for change in arguments.rotate),
-        effective_height=arguments.effective_height,
+        change=arguments.change,
+        revision=require_revision(context, find_subject(arguments.change)),
+        due_height=arguments.due_height,
         proposed_height=context.height,
         adopted_height=0,
     )
-    _compute_members(context, present, row)
+    _weigh(context, row.change)
     context.put(proposals, arguments.proposal, row)
-    _tell(context, "proposed", arguments.proposal, caller.institution, row.effective_height)
+    _tell(context, "proposed", arguments.proposal, caller.institution, row.due_height)
     return _count_vote(context, caller.institution, arguments.proposal, row, approve=True)
 
 
@@ -205,9 +150,12 @@ def vote(context: Context, arguments: calls.Vote) -> bool:
         raise NotFound(f"proposal {arguments.proposal.hex()} was never made", code="proposal_unknown")
     if row.adopted_height:
         raise Conflict(f"it was adopted at height {row.adopted_height}", code="already_adopted")
-    if row.epoch != _require_set(context).epoch or context.height >= row.effective_height:
-        raise Conflict("the proposal's epoch or height is over: make a new one", code="proposal_lapsed")
-    _require_nothing_scheduled(context)
+    subject = find_subject(row.change)
+    if row.is_lapsed(require_revision(context, subject), context.height):
+        raise Conflict(
+            f"its height has come, or {subject} was changed: make a new one", code="proposal_lapsed"
+        )
+    schedule.require_nothing_scheduled(context, subject)
     return _count_vote(context, caller.institution, arguments.proposal, row, approve=arguments.approve)
 
 
@@ -220,52 +168,81 @@ def _count_vote(
     approving = [key[len(proposal) :] for key, found in context.scan(votes, proposal) if found.approve]
     if not require_electorate(context).is_majority(approving):
         return False
-    # What was safe when it was proposed may not be any more: a node was retired, an institution suspended.
-    members = _compute_members(context, _require_set(context), row)
-    context.put(
-        scheduled,
-        KEY,
-        ScheduledRow(proposal=proposal, effective_height=row.effective_height, members=members),
-    )
     context.put(proposals, proposal, msgspec.structs.replace(row, adopted_height=context.height))
-    _tell(context, "adopted", proposal, row.effective_height)
+    _tell(context, "adopted", proposal, row.due_height)
+    _carry_out(context, proposal, row)
     return True
 
 
-def _compute_members(context: Context, present: ReplicaSetRow, row: ProposalRow) -> tuple[ReplicaRow, ...]:
-    """The next epoch's members. Raises the codes of `check_change`, `already_member`, `not_member`."""
-    members = present.by_replica
-    for replica in row.add:
-        node = require_node(context, replica)
-        if replica in members:
-            raise Conflict(f"replica {replica} is a member", code="already_member")
-        if node.institution not in require_electorate(context).institutions:
-            raise Conflict(f"replica {replica}: its institution is suspended", code="institution_suspended")
-        members[replica] = ReplicaRow(replica, node.public_key, node.institution)
-    for replica in (*row.remove, *(replica for replica, _ in row.rotate)):
-        if replica not in present.by_replica or replica not in members:
-            raise Conflict(f"replica {replica} is no member, or is named twice", code="not_member")
-        if replica in row.remove:
-            del members[replica]
-    for replica, public_key in row.rotate:
-        members[replica] = ReplicaRow(replica, public_key, members[replica].institution)
-    following = tuple(members[replica] for replica in sorted(members))
-    check_change(present, following)
-    return following
+def _check_signatures(context: Context, proposer: bytes, change: changes.Change) -> None:
+    """What is looked at once: whether those whose keys the change names agreed to it."""
+    match change:
+        case changes.ReplicaSetChange():
+            for key in change.rotate:
+                node = require_node(context, key.replica)
+                if node.institution != proposer:
+                    # The others can vote on it, but only its own institution knows whose the key is.
+                    raise NotPermitted(f"replica {key.replica}: its own institution proposes its key")
+                verify_possession(context, node.institution, key.public_key, key.possession)
+                propose_key(context, key.public_key, key.replica)
+        case changes.Admission():
+            verify_request(context.chain_id, change)
+        case changes.Removal():
+            pass
 
 
-def _require_set(context: Context) -> ReplicaSetRow:
-    row = context.get(replica_set, KEY)
-    assert row is not None, "no replica set in the state: it was not made by compute_genesis_rows"
-    return row
+def _weigh(context: Context, change: changes.Change) -> bytes:
+    """The next row of the change's subject, encoded; empty where the change is made at once.
+
+    What was safe when it was proposed may not be any more, so it is weighed again when it would be adopted.
+    Raises the codes of what it calls, and Conflict `change_scheduled`.
+    """
+    schedule.require_nothing_scheduled(context, find_subject(change))
+    match change:
+        case changes.ReplicaSetChange():
+            for replicas in (change.add, change.remove, [key.replica for key in change.rotate]):
+                _check_ascending(replicas)
+            return replica_set.encode_row(compute_next_set(context, change))
+        case changes.Admission():
+            check_admission(context, change)
+        case changes.Removal():
+            check_removal(context, change)
+    return b""
 
 
-def _require_nothing_scheduled(context: Context) -> None:
-    row = context.get(scheduled, KEY)
-    if row is not None:
-        raise Conflict(
-            f"a change is effective at height {row.effective_height}: wait for it", code="change_scheduled"
+def _carry_out(context: Context, proposal: bytes, row: ProposalRow) -> None:
+    """Make the change at once, or have it made above the height that it names."""
+    following, subject = _weigh(context, row.change), find_subject(row.change)
+    if following:
+        coming = schedule.ScheduledRow(
+            proposal=proposal, effective_height=row.due_height, following=following
         )
+        schedule.put_scheduled(context, subject, coming)
+        return
+    match row.change:
+        case changes.Admission() as change:
+            admit(context, change)
+            _tell(context, "institution_admitted", change.institution)
+        case changes.Removal() as change:
+            remove(context, change)
+            _tell(context, "institution_removed", change.institution)
+    schedule.count_change(context, subject)
+
+
+def close_block(state: ReadableState, height: int) -> Mapping[bytes, bytes | None]:
+    """What the end of block `height` writes: the scheduled changes that are effective, else nothing.
+
+    `state` shows the rows after the block's transactions.
+    """
+    coming = schedule.get_scheduled(state, "replica_set")
+    if coming is None or coming.effective_height != height:
+        return {}
+    following = replica_set.decode_row(coming.following)
+    return {
+        schedule.scheduled.compute_state_key(schedule.compute_subject_key("replica_set")): None,
+        replica_set.compute_state_key(KEY): coming.following,
+        **compute_key_rows(state, following, height),
+    }
 
 
 def _require_own_node(context: Context, replica: int) -> node_rows.NodeRow:

@@ -68,7 +68,7 @@ def add_node(
     Raises Conflict `key_in_use`, `too_many_nodes`, `no_replica_ids`.
     """
     claim_key(context, public_key, None)
-    own = [row for _, row in context.scan(nodes) if row.institution == institution and not row.retired_height]
+    own = list_own_nodes(context, institution)
     if len(own) >= NODES_PER_INSTITUTION_MAX:
         raise Conflict(f"{len(own)} nodes are registered already: retire one", code="too_many_nodes")
     number = context.get(numbers, NUMBER_KEY)
@@ -89,6 +89,21 @@ def add_node(
     use = NodeKeyRow(replica=row.replica, use="current", changed_height=context.height)
     context.put(node_keys, public_key, use)
     return row
+
+
+def list_own_nodes(context: Context, institution: bytes) -> list[NodeRow]:
+    """An institution's nodes that are not retired."""
+    return [
+        row for _, row in context.scan(nodes) if row.institution == institution and not row.retired_height
+    ]
+
+
+def retire_node(context: Context, row: NodeRow) -> None:
+    """The node is gone for good, and its key is nobody else's."""
+    retired = msgspec.structs.replace(row, retired_height=context.height)
+    context.put(nodes, compute_node_key(row.replica), retired)
+    use = NodeKeyRow(replica=row.replica, use="former", changed_height=context.height)
+    context.put(node_keys, row.public_key, use)
 
 
 def claim_key(context: Context, public_key: bytes, replica: int | None) -> None:

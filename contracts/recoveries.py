@@ -10,7 +10,8 @@ from typing import Final
 
 import msgspec
 
-from contracts.replica_sets import KEY, ReplicaRow, ReplicaSetRow, replica_set, scheduled
+from contracts import schedule
+from contracts.replica_sets import KEY, ReplicaRow, ReplicaSetRow, replica_set
 from contracts.tables import ReadableState, Table
 
 
@@ -34,7 +35,7 @@ def compute_recovery_rows(
     row = RecoveryRow(height=height, digest=digest)
     return {
         replica_set.compute_state_key(KEY): replica_set.encode_row(present),
-        scheduled.compute_state_key(KEY): None,
+        schedule.scheduled.compute_state_key(schedule.compute_subject_key("replica_set")): None,
         recoveries.compute_state_key(epoch.to_bytes(8, "big")): recoveries.encode_row(row),
     }
 

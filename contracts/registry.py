@@ -39,10 +39,17 @@ class InstitutionRow(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_
     """Where the key or the suspension last changed."""
     suspended_reason: str
     """Empty unless suspended."""
+    removed_height: int
+    """0 unless it is gone for good."""
 
     @property
     def is_suspended(self) -> bool:
         return self.suspended_reason != ""
+
+    @property
+    def is_active(self) -> bool:
+        """Neither suspended nor removed: it may act, and be given something."""
+        return not self.is_suspended and not self.removed_height
 
 
 class KeyRow(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
@@ -53,7 +60,7 @@ class KeyRow(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=Tru
     """The institution's id, or the alias of the patient whose own key it is."""
     opened_height: int
     closed_height: int
-    """Where another key took its place; 0 while it is open."""
+    """Where another key took its place, or its institution was removed; 0 while it is open."""
 
 
 class MemberRow(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
@@ -89,6 +96,16 @@ def require_institution(context: Context) -> InstitutionRow:
     assert row is not None, "a key row without its institution"
     if row.suspended_reason:
         raise NotPermitted(f"institution {row.institution.hex()} is suspended", code="institution_suspended")
+    return row
+
+
+def require_named(context: Context, institution: bytes) -> InstitutionRow:
+    """One that is still there. Raises NotFound `institution_unknown`, Conflict `institution_removed`."""
+    row = context.get(institutions, institution)
+    if row is None:
+        raise NotFound(f"institution {institution.hex()} is not registered", code="institution_unknown")
+    if row.removed_height:
+        raise Conflict(f"it was removed at height {row.removed_height}", code="institution_removed")
     return row
 
 
@@ -179,7 +196,7 @@ def suspend_institution(context: Context, arguments: calls.SuspendInstitution) -
     if arguments.institution == caller.institution:
         # Otherwise the last regulator could lock out everybody who might reinstate it.
         raise Conflict("a regulator cannot suspend itself: ask another regulator", code="own_institution")
-    row = _require_named(context, arguments.institution)
+    row = require_named(context, arguments.institution)
     if row.is_suspended:
         raise Conflict(f"institution {row.institution.hex()} is suspended already", code="already_suspended")
     _change_institution(context, row, arguments.reason)
@@ -188,7 +205,7 @@ def suspend_institution(context: Context, arguments: calls.SuspendInstitution) -
 @contract.method(calls.ReinstateInstitution)
 def reinstate_institution(context: Context, arguments: calls.ReinstateInstitution) -> None:
     require_regulator(context)
-    row = _require_named(context, arguments.institution)
+    row = require_named(context, arguments.institution)
     if not row.is_suspended:
         raise Conflict(f"institution {row.institution.hex()} is not suspended", code="not_suspended")
     _change_institution(context, row, "")
@@ -232,13 +249,6 @@ def _change_member(context: Context, member: bytes, row: MemberRow, suspended_re
     context.put(members, member, changed)
     name = "member_suspended" if suspended_reason else "member_reinstated"
     context.emit("registry", name, (row.institution,), member, suspended_reason)
-
-
-def _require_named(context: Context, institution: bytes) -> InstitutionRow:
-    row = context.get(institutions, institution)
-    if row is None:
-        raise NotFound(f"institution {institution.hex()} is not registered", code="institution_unknown")
-    return row
 
 
 def _change_institution(context: Context, row: InstitutionRow, suspended_reason: str) -> None:

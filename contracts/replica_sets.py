@@ -11,12 +11,16 @@ from typing import Final
 
 import msgspec
 
+from contracts import schedule
+from contracts.calls.changes import ReplicaSetChange
+from contracts.context import Context
+from contracts.electorate import require_electorate
 from contracts.errors import Conflict
-from contracts.nodes import NodeKeyRow, compute_node_key, node_keys, nodes
+from contracts.nodes import NodeKeyRow, compute_node_key, node_keys, nodes, require_node
 from contracts.tables import ReadableState, Table
 
 KEY: Final = b"current"
-"""Both tables have one row."""
+"""The table has one row."""
 
 REPLICAS_MAX: Final = 100
 FAULT_TOLERANT_MIN: Final = 4
@@ -42,18 +46,7 @@ class ReplicaSetRow(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         return {member.replica: member for member in self.members}
 
 
-class ScheduledRow(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """The change that was adopted and is not yet effective."""
-
-    proposal: bytes
-    effective_height: int
-    """The last block that the present set certifies."""
-    members: tuple[ReplicaRow, ...]
-    """Of the next epoch."""
-
-
 replica_set: Final = Table("governance", "replica_set", ReplicaSetRow)
-scheduled: Final = Table("governance", "scheduled", ScheduledRow)
 
 
 def compute_quorum(count: int) -> int:
@@ -88,23 +81,47 @@ def check_change(present: ReplicaSetRow, members: tuple[ReplicaRow, ...]) -> Non
         )
 
 
-def close_block(state: ReadableState, height: int) -> Mapping[bytes, bytes | None]:
-    """What the end of block `height` writes: the scheduled change where it is effective, else nothing.
-
-    `state` shows the rows after the block's transactions.
+def compute_next_set(context: Context, change: ReplicaSetChange) -> ReplicaSetRow:
+    """The next epoch's set. Raises the codes of `check_change` and `require_node`, `already_member`,
+    `not_member`, `institution_suspended`.
     """
-    row = scheduled.get(state, KEY)
-    if row is None or row.effective_height != height:
-        return {}
+    present = require_replica_set(context)
+    members = present.by_replica
+    for replica in change.add:
+        node = require_node(context, replica)
+        if replica in members:
+            raise Conflict(f"replica {replica} is a member", code="already_member")
+        if node.institution not in require_electorate(context).institutions:
+            raise Conflict(f"replica {replica}: its institution is suspended", code="institution_suspended")
+        members[replica] = ReplicaRow(replica, node.public_key, node.institution)
+    for replica in (*change.remove, *(key.replica for key in change.rotate)):
+        if replica not in present.by_replica or replica not in members:
+            raise Conflict(f"replica {replica} is no member, or is named twice", code="not_member")
+        if replica in change.remove:
+            del members[replica]
+    for key in change.rotate:
+        members[key.replica] = ReplicaRow(key.replica, key.public_key, members[key.replica].institution)
+    following = tuple(members[replica] for replica in sorted(members))
+    check_change(present, following)
+    return ReplicaSetRow(epoch=present.epoch + 1, members=following)
+
+
+def list_members_to_come(context: Context) -> tuple[ReplicaRow, ...]:
+    """Who votes, or is about to."""
+    coming = context.get(schedule.scheduled, schedule.compute_subject_key("replica_set"))
+    members = require_replica_set(context).members
+    return members if coming is None else (*members, *replica_set.decode_row(coming.following).members)
+
+
+def compute_key_rows(
+    state: ReadableState, following: ReplicaSetRow, height: int
+) -> Mapping[bytes, bytes | None]:
+    """Rows of the nodes whose key changes as the next set takes over, at the end of block `height`."""
     present = replica_set.get(state, KEY)
     assert present is not None, "a change is scheduled for a set that is not there"
-    following = ReplicaSetRow(epoch=present.epoch + 1, members=row.members)
-    writes: dict[bytes, bytes | None] = {
-        scheduled.compute_state_key(KEY): None,
-        replica_set.compute_state_key(KEY): replica_set.encode_row(following),
-    }
+    writes: dict[bytes, bytes | None] = {}
     before = present.by_replica
-    for member in row.members:
+    for member in following.members:
         known = before.get(member.replica)
         if known is not None and known.public_key != member.public_key:
             writes.update(_rotate_key(state, member, known.public_key, height))
@@ -129,10 +146,13 @@ def _rotate_key(
     }
 
 
+def require_replica_set(context: Context) -> ReplicaSetRow:
+    """The row; every ledger has it from its genesis block on."""
+    row = context.get(replica_set, KEY)
+    assert row is not None, "no replica set in the state: it was not made by compute_genesis_rows"
+    return row
+
+
 def get_replica_set(state: ReadableState) -> ReplicaSetRow | None:
     """Who orders the next height."""
     return replica_set.get(state, KEY)
-
-
-def get_scheduled(state: ReadableState) -> ScheduledRow | None:
-    return scheduled.get(state, KEY)

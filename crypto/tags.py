@@ -27,6 +27,7 @@ LOGIN_CHALLENGE: Final = b"chartchain:login-challenge:1\x00"
 TICKET_REQUEST: Final = b"chartchain:ticket-request:1\x00"
 KEY_ROTATION: Final = b"chartchain:key-rotation:1\x00"
 NODE_KEY: Final = b"chartchain:node-key:1\x00"
+ADMISSION: Final = b"chartchain:admission:1\x00"
 RECOVERY: Final = b"chartchain:recovery:1\x00"
 DELIVERY: Final = b"chartchain:delivery:1\x00"
 

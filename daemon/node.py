@@ -17,6 +17,7 @@ from aiohttp import web
 from config.errors import ConfigError, Fault
 from consensus.journal_records import OverrideRecord
 from daemon.disks import Disks
+from daemon.front_door import FrontDoor
 from daemon.lifetime import Ending, Lifetime
 from daemon.parts import Parts
 from gateway.app import Gateway
@@ -38,7 +39,13 @@ class Node:
         self._disks = disks
         self._lifetime = Lifetime()
         self._parts = Parts(disks, self._lifetime)
-        self._gateway: web.AppRunner | None = None
+        self._front_door = FrontDoor(
+            chain=disks.chain,
+            institution=disks.settings.node.institution,
+            build=self._build_gateway,
+            serve=self._serve_gateway,
+            halt=self.halt,
+        )
         self.is_started = False
 
     def stop(self) -> None:
@@ -55,7 +62,7 @@ class Node:
         driving = asyncio.create_task(self._parts.driver.run())
         try:
             await self._parts.start()
-            self._gateway = await self._start_gateway()
+            await self._front_door.open()
             self.is_started = True
             _log.info("started", height=chain.head.height, chain=chain.chain_id.hex())
             self._warn_of_few_replicas()
@@ -89,16 +96,16 @@ class Node:
             replica=self._disks.replica,
         )
 
-    async def _start_gateway(self) -> web.AppRunner:
-        """Raises ConfigError when the institution's key is not the ledger's, OSError."""
-        disks, settings, folder = self._disks, self._disks.settings.gateway, self._disks.settings.folder
+    def _build_gateway(self) -> web.Application:
+        """Raises ConfigError when the institution's key is not the ledger's."""
+        disks, folder = self._disks, self._disks.settings.folder
         try:
             gateway = Gateway(
                 chain=disks.chain,
                 submit=self._parts.relay.submit,
                 vault=disks.vault,
                 institution_key=disks.institution_key,
-                settings=settings,
+                settings=disks.settings.gateway,
                 readiness=self.get_readiness,
                 client_tls=build_gateway_client_context(folder.ca_file),
                 halt=self.halt,
@@ -108,13 +115,17 @@ class Node:
             fault = Fault(key="-", found=str(error), expected="the institution's key on this ledger")
             path = folder.institution_key_file
             raise ConfigError(path, (fault,), "use the key that was registered last") from error
+        return gateway.build_application()
+
+    async def _serve_gateway(self, application: web.Application) -> web.AppRunner:
+        """Raises OSError."""
+        folder = self._disks.settings.folder
         tls = build_gateway_server_context(folder.gateway_certificate_file, folder.gateway_key_file)
-        return await start_gateway(gateway.build_application(), settings=settings, tls=tls)
+        return await start_gateway(application, settings=self._disks.settings.gateway, tls=tls)
 
     async def _close(self, driving: asyncio.Task[None]) -> None:
         """Clients first, then the replica, then the network."""
-        if self._gateway is not None:
-            await self._gateway.cleanup()
+        await self._front_door.close()
         self._parts.driver.stop()
         await asyncio.wait((driving,))
         if not driving.cancelled():

@@ -206,7 +206,7 @@ class Authenticator:
     def find_account(self, subject: bytes) -> Account | None:
         """The account that may log in as `subject`, or None when there is none, closed or suspended."""
         own = get_institution(self._chain.state, self._institution)
-        if own is None or own.is_suspended:
+        if own is None or not own.is_active:
             return None
         if subject == self._institution:
             return Account(subject=subject, role="officer", public_key=own.public_key)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from aiohttp import web
 
 from client import models
 from client.models import Role
+from contracts.calls import changes
 from contracts.electorate import get_electorate
-from contracts.governance import ProposalRow, list_proposals, list_votes
 from contracts.nodes import list_nodes
+from contracts.proposals import ProposalRow, find_subject, get_revision, list_proposals, list_votes
 from contracts.recoveries import list_recoveries
 from gateway.bodies import build_json, check_query
 from gateway.operations import Operation
@@ -73,19 +76,40 @@ class GovernanceView:
     def _describe(self, proposal: bytes, row: ProposalRow, voices: frozenset[bytes]) -> models.ProposalEntry:
         chain = self._chain
         votes = [item for item in list_votes(chain.state, proposal) if item[0] in voices]
-        is_over = row.epoch != chain.replica_set.epoch or chain.head.height + 1 >= row.effective_height
+        revision = get_revision(chain.state, find_subject(row.change))
         return models.ProposalEntry(
             proposal=proposal.hex(),
             proposer=row.proposer.hex(),
-            epoch=row.epoch,
-            add=row.add,
-            remove=row.remove,
-            rotate=tuple(
-                models.KeyChangeEntry(replica=replica, public_key=key.hex()) for replica, key in row.rotate
-            ),
-            effective_height=row.effective_height,
+            change=_describe_change(row.change),
+            due_height=row.due_height,
             adopted_height=row.adopted_height,
-            lapsed=is_over and not row.adopted_height,
+            lapsed=row.is_lapsed(revision, chain.head.height + 1),
             approved_by=tuple(institution.hex() for institution, vote in votes if vote.approve),
             rejected_by=tuple(institution.hex() for institution, vote in votes if not vote.approve),
         )
+
+
+def _describe_change(change: changes.Change) -> models.ChangeEntry:
+    match change:
+        case changes.ReplicaSetChange():
+            return models.ReplicaSetEntry(
+                kind="replica_set",
+                add=change.add,
+                remove=change.remove,
+                rotate=tuple(
+                    models.KeyChangeEntry(replica=key.replica, public_key=key.public_key.hex())
+                    for key in change.rotate
+                ),
+            )
+        case changes.Admission():
+            return models.AdmissionEntry(
+                kind="admission",
+                institution=change.institution.hex(),
+                institution_kind=change.kind,
+                name=change.name,
+                public_key=change.public_key.hex(),
+                gateway_url=change.gateway_url,
+            )
+        case changes.Removal():
+            return models.RemovalEntry(kind="removal", institution=change.institution.hex())
+    assert_never(change)

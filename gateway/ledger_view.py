@@ -112,6 +112,7 @@ class LedgerView:
                     public_key=row.public_key.hex(),
                     gateway_url=row.gateway_url,
                     suspended=row.is_suspended,
+                    removed_height=row.removed_height,
                 )
                 for row in list_institutions(self._chain.state)
             )

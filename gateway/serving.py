@@ -196,7 +196,7 @@ class Serving:
     def _check_requester(self, ticket: bytes, request: TicketRequest) -> None:
         """Raises NotThere unless an institution that is not suspended signed this very request."""
         requester = get_institution(self._chain.state, request.institution)
-        if requester is None or requester.is_suspended:
+        if requester is None or not requester.is_active:
             raise NotThere
         message = compute_request_bytes(
             chain_id=self._chain.chain_id,

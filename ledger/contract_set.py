@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from consensus.replica_set import Member, ReplicaSet
-from contracts import catalog, recoveries, replica_sets
+from contracts import catalog, governance, recoveries, replica_sets
 from contracts.contract import Contract
 from contracts.tables import ReadableState
 from ledger.genesis import Genesis
@@ -78,7 +78,7 @@ def load_built_in() -> ContractSet:
         contracts=catalog.CONTRACTS,
         compute_genesis_rows=compute_genesis_rows,
         find_institution=catalog.find_institution,
-        close_block=replica_sets.close_block,
+        close_block=governance.close_block,
         read_replica_set=_read_replica_set,
         open_recovered_epoch=_open_recovered_epoch,
     )

@@ -12,7 +12,8 @@ from msgspec import Meta, Struct
 
 from consensus.replica_set import ReplicaSet
 from contracts.calls.fields import Identifier, KeyBytes, TimeMs
-from contracts.calls.registry import InstitutionKind
+from contracts.calls.registry import GatewayUrl, InstitutionKind, InstitutionName
+from contracts.electorate import INSTITUTIONS_MAX
 from crypto import tags
 from crypto.encoding import decode_as, encode
 from crypto.hashing import Digest, compute_digest
@@ -51,9 +52,9 @@ class Institution(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tr
 
     institution: Identifier
     kind: InstitutionKind
-    name: Annotated[str, Meta(min_length=1, max_length=80)]
+    name: InstitutionName
     public_key: KeyBytes
-    gateway_url: Annotated[str, Meta(min_length=8, max_length=200)]
+    gateway_url: GatewayUrl
 
 
 class Genesis(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, kw_only=True):
@@ -63,7 +64,7 @@ class Genesis(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, 
     network: Annotated[str, Meta(min_length=1, max_length=40, pattern=r"^[a-z0-9\-]+$")]
     time_ms: TimeMs
     parameters: Parameters
-    institutions: Annotated[tuple[Institution, ...], Meta(min_length=1, max_length=1_000)]
+    institutions: Annotated[tuple[Institution, ...], Meta(min_length=1, max_length=INSTITUTIONS_MAX)]
     replica_set: ReplicaSet
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from consensus.certificates import Certificate
 from consensus.ports import Freshness, Proposal
 from consensus.replica_set import Member, ReplicaId, ReplicaSet
+from contracts.calls.changes import ReplicaSetChange
 from contracts.calls.folders import RegisterAlias
 from contracts.calls.governance import Propose
 from crypto.encoding import EncodingError, encode
@@ -122,7 +123,8 @@ class ChainKit:
         made = ReplicaSet(following.epoch, members)
         self._sets[made.compute_digest()] = made
         nonce = sha256(f"change {following.epoch} at {height}".encode()).digest()[:16]
-        arguments = Propose(nonce, tuple(sorted(after - before)), tuple(sorted(before - after)), (), height)
+        change = ReplicaSetChange(add=tuple(sorted(after - before)), remove=tuple(sorted(before - after)))
+        arguments = Propose(nonce, change, height)
         return self._sign(Call("governance", "propose", encode(arguments)), nonce)
 
     def find_change(self, block: StoredBlock, epoch: int) -> ReplicaSet | None:

@@ -46,11 +46,15 @@ from client.models.base import (
     TimeMs,
 )
 from client.models.governance import (
+    AdmissionEntry,
+    ChangeEntry,
     GovernanceAnswer,
     KeyChangeEntry,
     NodeAnswer,
     ProposalEntry,
     RecoveryEntry,
+    RemovalEntry,
+    ReplicaSetEntry,
 )
 from client.models.grants import GrantAnswer, GrantEntry, GrantRequest, GrantsAnswer, RevokeAnswer
 from client.models.ledger import (
@@ -79,6 +83,7 @@ from client.models.records import (
 __all__ = [
     "TRANSACTIONS_PER_REQUEST_MAX",
     "AcknowledgeAnswer",
+    "AdmissionEntry",
     "AlertEntry",
     "AlertId",
     "AlertsAnswer",
@@ -87,6 +92,7 @@ __all__ = [
     "BundleAnswer",
     "ChallengeAnswer",
     "ChallengeRequest",
+    "ChangeEntry",
     "Classes",
     "Count",
     "End",
@@ -122,6 +128,8 @@ __all__ = [
     "ReadRequest",
     "RecordChecks",
     "RecoveryEntry",
+    "RemovalEntry",
+    "ReplicaSetEntry",
     "RevokeAnswer",
     "Role",
     "SignatureHex",

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
+
 from client.models.base import Count, Identifier, Model, PublicKeyHex
+from contracts.calls.registry import InstitutionKind
 
 
 class NodeAnswer(Model):
@@ -26,17 +31,46 @@ class KeyChangeEntry(Model):
     public_key: PublicKeyHex
 
 
-class ProposalEntry(Model):
-    """A proposed change of the replica set."""
+class ReplicaSetEntry(Model):
+    """Who would vote above the due height."""
 
-    proposal: Identifier
-    proposer: Identifier
-    epoch: Count
+    kind: Literal["replica_set"]
     add: tuple[int, ...]
     remove: tuple[int, ...]
     rotate: tuple[KeyChangeEntry, ...]
-    effective_height: Count
-    """The last block that the present set certifies."""
+
+
+class AdmissionEntry(Model):
+    """An institution that asks to be let in."""
+
+    kind: Literal["admission"]
+    institution: Identifier
+    institution_kind: InstitutionKind
+    name: str
+    public_key: PublicKeyHex
+    gateway_url: str
+
+
+class RemovalEntry(Model):
+    """An institution that would be gone for good."""
+
+    kind: Literal["removal"]
+    institution: Identifier
+
+
+ChangeEntry: TypeAlias = Annotated[
+    ReplicaSetEntry | AdmissionEntry | RemovalEntry, Field(discriminator="kind")
+]
+
+
+class ProposalEntry(Model):
+    """A proposed change of the network."""
+
+    proposal: Identifier
+    proposer: Identifier
+    change: ChangeEntry
+    due_height: Count
+    """Not adopted below it, it lapses; a replica set takes over above it."""
     adopted_height: Count
     """0 until adopted."""
     lapsed: bool

@@ -120,6 +120,8 @@ class InstitutionAnswer(Model):
     public_key: PublicKeyHex
     gateway_url: str
     suspended: bool
+    removed_height: Count
+    """0 unless it is gone for good."""
 
 
 class InstitutionsAnswer(Model):

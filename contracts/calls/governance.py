@@ -1,18 +1,13 @@
-"""Calls of governance: nodes of the network, and changes of the replica set by proposal and vote."""
+"""Calls of governance: nodes of the network, and changes of the network by proposal and vote."""
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from contracts.calls.changes import Change, ReplicaNumber
 from contracts.calls.fields import Identifier, KeyBytes, SignatureBytes
-
-REPLICAS_PER_CHANGE_MAX: Final = 100
-
-ReplicaNumber = Annotated[int, Meta(ge=0, le=65_535)]
-ReplicaNumbers = Annotated[tuple[ReplicaNumber, ...], Meta(max_length=REPLICAS_PER_CHANGE_MAX)]
-"""Ascending, each once; the contract checks the order."""
 
 Height = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 LinkHost = Annotated[str, Meta(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9.:\-]+$")]
@@ -45,27 +40,14 @@ class RetireNode(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     replica: ReplicaNumber
 
 
-class KeyChange(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A member votes with another key from the next epoch on; proposed by its own institution."""
-
-    replica: ReplicaNumber
-    public_key: KeyBytes
-    possession: SignatureBytes
-    """As in RegisterNode, by the new key, for the institution of the replica."""
-
-
 class Propose(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """By an institution, which thereby votes for it: change the replica set above `effective_height`."""
+    """By an institution, which thereby votes for it: make one change of the network."""
 
     proposal: Identifier
-    add: ReplicaNumbers
-    """Registered nodes that are to vote."""
-    remove: ReplicaNumbers
-    """Members that are to follow without voting."""
-    rotate: Annotated[tuple[KeyChange, ...], Meta(max_length=REPLICAS_PER_CHANGE_MAX)]
-    """In ascending order of the replicas."""
-    effective_height: Height
-    """The last block that the present set certifies."""
+    change: Change
+    due_height: Height
+    """Not adopted below this height, it lapses. What replaces a whole subject (`contracts.schedule`) is
+    effective above it: the block of this height is the last under what was before."""
 
 
 class Vote(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

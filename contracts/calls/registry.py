@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from contracts.calls.fields import Code, Hash, Identifier, KeyBytes, SignatureBytes
 
 InstitutionKind = Literal["hospital", "primary_care", "public_health", "regulator"]
 MemberRole = Literal["clinician", "clerk", "officer", "auditor"]
+
+InstitutionName = Annotated[str, Meta(min_length=1, max_length=80)]
+GatewayUrl = Annotated[str, Meta(min_length=8, max_length=200)]
 
 
 class RegisterMember(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -12,7 +12,7 @@ from cli.main import app
 from config.local_network import create_local_network
 from config.node_check import check_node
 from config.settings import load_node_settings
-from crypto.key_files import generate_signing_key, write_key_file
+from crypto.key_files import generate_signing_key, read_key_file, write_key_file
 
 RUNNER = CliRunner()
 
@@ -57,3 +57,37 @@ def test_governance_says_what_is_out_of_form(tmp_path: Path) -> None:
     )
     assert absent.exit_code == 1
     assert "chartchain network init" in absent.stderr
+
+
+def test_an_institution_asks_for_admission_without_a_network(tmp_path: Path) -> None:
+    key, file = tmp_path / "institution.pem", tmp_path / "request"
+    words = ("--name", "East [1] Hospital", "--kind", "hospital", "--gateway-url", "https://east.example")
+    request = ("governance", "request-admission", *words, "--key", key, "--out", file)
+    made = run(*request, "--genesis", "ab" * 32, "--json")
+    assert made.exit_code == 0
+    said = json.loads(made.stdout)
+    assert said["public_key"] == read_key_file(key).public_key.hex()
+    assert (said["name"], said["genesis"]) == ("East [1] Hospital", "ab" * 32)
+    assert key.stat().st_mode & 0o777 == 0o600
+    shown = run("governance", "show-request", file)
+    assert shown.exit_code == 0
+    assert "East [1] Hospital" in shown.stdout
+    assert run(*request, "--genesis", "ab" * 32).exit_code == 1  # The key is never written over.
+    assert run(*request, "--genesis", "short").exit_code == 2
+
+
+def test_a_request_that_was_altered_or_is_for_another_network_is_not_proposed(tmp_path: Path) -> None:
+    network = create_local_network(tmp_path / "net", node_count=1)
+    key, file = tmp_path / "institution.pem", tmp_path / "request"
+    words = ("--name", "East", "--kind", "regulator", "--gateway-url", "https://east.example")
+    made = run("governance", "request-admission", *words, "--genesis", "ab" * 32, "--key", key, "--out", file)
+    assert made.exit_code == 0
+    elsewhere = run("governance", "propose-admission", file, "--network", network.directory)
+    assert elsewhere.exit_code == 1
+    assert "not for this one" in elsewhere.stderr
+    data = file.read_bytes()
+    for altered in (data.replace(b"East", b"Ease"), data[:-1], b"nothing of ours", data + bytes(5_000)):
+        file.write_bytes(altered)
+        refused = run("governance", "propose-admission", file, "--network", network.directory)
+        assert refused.exit_code == 1
+        assert str(file) in refused.stderr

@@ -14,7 +14,8 @@ from contracts.calls.registry import InstitutionKind
 from contracts.catalog import CONTRACTS, compute_genesis_rows
 from contracts.context import Context, Event
 from contracts.errors import CallFailed
-from contracts.replica_sets import ReplicaRow, close_block
+from contracts.governance import close_block
+from contracts.replica_sets import ReplicaRow
 from crypto.encoding import Value, decode, encode
 from crypto.signatures import SigningKey
 

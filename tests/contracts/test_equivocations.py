@@ -10,7 +10,8 @@ import pytest
 from consensus.certificates import Phase, compute_vote_bytes
 from consensus.messages import Vote
 from contracts.alerts import AlertRow, list_alerts
-from contracts.calls.governance import KeyChange, Propose
+from contracts.calls.changes import KeyChange, ReplicaSetChange
+from contracts.calls.governance import Propose
 from contracts.calls.governance import Vote as GovernanceVote
 from contracts.calls.monitoring import AcknowledgeAlert, ReportEquivocation, SignedVote
 from contracts.calls.registry import SuspendInstitution
@@ -132,11 +133,11 @@ def test_e7_a_key_speaks_for_the_heights_at_which_the_replica_had_it(ledger: Led
     owner = ledger.other
     possession = new.sign(tags.NODE_KEY, encode((ledger.chain_id, owner.institution, new.public_key)))
     change = KeyChange(1, new.public_key, possession)
-    proposal = Propose(ledger.make_id("rotation"), (), (), (change,), ledger.height + 5)
+    proposal = Propose(ledger.make_id("rotation"), ReplicaSetChange(rotate=(change,)), ledger.height + 5)
     ledger.run(ledger.other, proposal)
     for founder in (ledger.hospital, ledger.clinic):
         ledger.run(founder, GovernanceVote(proposal.proposal, True))
-    while ledger.height < proposal.effective_height:
+    while ledger.height < proposal.due_height:
         ledger.run(ledger.hospital)
     closing = ledger.height
     ledger.run(ledger.hospital, make_report(ledger, old, height=closing))

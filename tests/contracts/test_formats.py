@@ -9,7 +9,10 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from contracts.calls import authorization, evidence, folders, governance, monitoring
+import msgspec
+
+from contracts.admissions import compute_request_bytes
+from contracts.calls import authorization, changes, evidence, folders, governance, monitoring
 from contracts.calls.registry import SuspendMember
 from crypto import tags
 from crypto.encoding import encode
@@ -33,10 +36,11 @@ PINNED = {
     "governance/nodes": "ab9532bd0c244a41d498f9571fd725467f4e5282c329227aae4dc258693309c5",
     "governance/numbers": "1491b3e430c7eaa55326328596a3b17d9779491eb528755257018431c103e99c",
     "governance/parameters": "4bfb00d53b79bb0d5dd1604a557b280c733f5c2d434b476533c73916c113e1a0",
-    "governance/proposals": "b80c3140eb827f44c146bce33af30c08d1938f0b4dde92f320222c66c8d5d358",
+    "governance/proposals": "bd49e276e016b1dc94d218f95eb25793d6e1a0057c344d28ab25effdd17dba4e",
     "governance/replica_set": "720dc30323e967f3d0269528f83139c7910c09e636581a3f455336382b2e3821",
-    "governance/scheduled": "ecc34352bf9f0c4ecf66520d9cd388dc08a49fb80c5997422a70b449831b1971",
-    "governance/votes": "7bb4b103e175d14ef82d8ca672fca8d7383000bbf5229a9af3a4696d64348da4",
+    "governance/revisions": "62106d5a5c138f82f88df6b50167ce31cd4eab66bcb2d2a7bd5f6a0b774acff3",
+    "governance/scheduled": "5c38e68f23880975b836f67fb90b94b41f5af8d7ecc8e2b967d6671351986b5c",
+    "governance/votes": "806e3784bfc17596ec12467fa4c4a0f97715a3aeee218d9a2f4357c70d6f79d3",
     "monitoring/alerts": "72322e361b52b7a2982804c629185cbb902f7c504ee831645c0cdf2a324ecad2",
     "monitoring/awaited_outcomes": "98adf7766ad4d852459b4214b6d3d34eb1993d8421a8842aec97a964d6a8695a",
     "monitoring/daily": "75badf67d4b830a30644ad68007df1cb1ac68d4e565b3e3f702dc9cc668fcb82",
@@ -45,9 +49,9 @@ PINNED = {
     "monitoring/outcome_queue": "c047dd5366805d109f12801353111f385bd80900fea07e4cb361a01ef0165187",
     "monitoring/refusals": "2ca8a4e66aa1b6b67116a1a2bf187993641157b37b3092a543d25afb277db0c5",
     "monitoring/totals": "8b6598de95e3de7accbba5969cc94f8ad58e0f4b572a31bda731dcc48492fc49",
-    "registry/electorate": "56da5005017db55e48141094905b3f662b03caa14d01539e4c21268d4ae03f97",
-    "registry/institutions": "7484fdfc2b5b179c4f0ddc689bcf4bb6b8d955fca0b8b9eb24fc7e6195b38b9f",
-    "registry/keys": "403dab9575296cd305c98ab261434833cf43528a974794c4be26d294e50987db",
+    "registry/electorate": "b50826439ad9ee166b6c0f1b9907d4481c650e9b89028f39ad76228fcf168420",
+    "registry/institutions": "019942dc4671785fd929d18457ebda0f8860d77065410a6a417bf482fc4f728e",
+    "registry/keys": "f9f3f2a20be4e424c6e2128fc7fa83ecb71e407d2fa07a41d33709e39a6e3538",
     "registry/members": "da70533217328bde11fdeb0f94b704d90005bd511941bc15337878189c207d9a",
 }
 
@@ -76,8 +80,22 @@ def run_history(ledger: Ledger) -> None:
     run_membership(ledger)
 
 
+def make_request(ledger: Ledger) -> changes.Admission:
+    key = ledger.make_key("newcomer")
+    request = changes.Admission(
+        institution=ledger.make_id("newcomer"),
+        kind="primary_care",
+        name="newcomer",
+        public_key=key.public_key,
+        gateway_url="https://newcomer.example",
+        possession=bytes(64),
+    )
+    signature = key.sign(tags.ADMISSION, compute_request_bytes(ledger.chain_id, request))
+    return msgspec.structs.replace(request, possession=signature)
+
+
 def run_membership(ledger: Ledger) -> None:
-    """A node is registered and added, another key proposed for it."""
+    """A node is registered and added, another key scheduled for it, an institution admitted."""
     keys = [ledger.make_key(name) for name in ("new node", "its next key")]
     proofs = [
         key.sign(tags.NODE_KEY, encode((ledger.chain_id, ledger.other.institution, key.public_key)))
@@ -85,14 +103,23 @@ def run_membership(ledger: Ledger) -> None:
     ]
     ledger.run(ledger.other, governance.RegisterNode(keys[0].public_key, "node.example", 7443, proofs[0]))
     addition, rotation = ledger.make_id("addition"), ledger.make_id("rotation")
-    ledger.run(ledger.other, governance.Propose(addition, (4,), (), (), ledger.height + 4))
+    ledger.run(
+        ledger.other, governance.Propose(addition, changes.ReplicaSetChange(add=(4,)), ledger.height + 4)
+    )
     ledger.run(ledger.hospital, governance.Vote(addition, True))
     ledger.run(ledger.clinic, governance.Vote(addition, True))
-    change = governance.KeyChange(4, keys[1].public_key, proofs[1])
+    change = changes.KeyChange(4, keys[1].public_key, proofs[1])
     ledger.run(ledger.other)
-    ledger.run(ledger.other, governance.Propose(rotation, (), (), (change,), ledger.height + 9))
+    ledger.run(
+        ledger.other,
+        governance.Propose(rotation, changes.ReplicaSetChange(rotate=(change,)), ledger.height + 9),
+    )
     ledger.run(ledger.hospital, governance.Vote(rotation, True))
     ledger.run(ledger.regulator, governance.Vote(rotation, True))
+    admission = ledger.make_id("admission")
+    ledger.run(ledger.other, governance.Propose(admission, make_request(ledger), ledger.height + 9))
+    ledger.run(ledger.hospital, governance.Vote(admission, True))
+    ledger.run(ledger.regulator, governance.Vote(admission, True))
 
 
 def compute_digests(ledger: Ledger) -> dict[str, str]:

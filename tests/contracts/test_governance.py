@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from consensus.quorum import Quorum
 from contracts import replica_sets
 from contracts.calls import governance as calls
+from contracts.calls.changes import KeyChange, ReplicaSetChange
 from contracts.calls.registry import ReinstateInstitution, RotateKey, SuspendInstitution
 from contracts.electorate import ElectorateRow, get_electorate
 from contracts.errors import Conflict
-from contracts.governance import list_proposals, list_votes
 from contracts.nodes import NODES_PER_INSTITUTION_MAX, get_node, list_nodes, node_keys
+from contracts.proposals import list_proposals, list_votes
 from contracts.replica_sets import ReplicaRow, ReplicaSetRow, check_change, compute_quorum
+from contracts.schedule import get_scheduled
 from crypto import tags
 from crypto.encoding import encode
 from crypto.signatures import SigningKey
@@ -39,15 +41,17 @@ def prove(ledger: Ledger, founder: Founder, key: SigningKey) -> bytes:
     return key.sign(tags.NODE_KEY, encode((ledger.chain_id, founder.institution, key.public_key)))
 
 
-def make_proposal(ledger: Ledger, name: str = "proposal", /, **changes: object) -> calls.Propose:
-    """Adds replica 4, effective ten heights from the next one."""
-    call = calls.Propose(ledger.make_id(name), (4,), (), (), ledger.height + 11)
-    return msgspec.structs.replace(call, **changes)
+def make_proposal(
+    ledger: Ledger, name: str = "proposal", /, *, due_height: int | None = None, **changes: Any
+) -> calls.Propose:
+    """Adds replica 4 unless `changes` say otherwise, effective ten heights from the next one."""
+    change = ReplicaSetChange(**({"add": (4,)} | changes))
+    return calls.Propose(ledger.make_id(name), change, due_height or ledger.height + 11)
 
 
-def make_rotation(ledger: Ledger, replica: int, founder: Founder, name: str = "next key") -> calls.KeyChange:
+def make_rotation(ledger: Ledger, replica: int, founder: Founder, name: str = "next key") -> KeyChange:
     key = ledger.make_key(name)
-    return calls.KeyChange(replica, key.public_key, prove(ledger, founder, key))
+    return KeyChange(replica, key.public_key, prove(ledger, founder, key))
 
 
 def get_members(ledger: Ledger) -> dict[int, bytes]:
@@ -73,7 +77,7 @@ def adopt(ledger: Ledger, proposal: calls.Propose) -> None:
     ledger.run(ledger.hospital, proposal)
     ledger.run(ledger.other, calls.Vote(proposal.proposal, True))
     assert ledger.run(ledger.clinic, calls.Vote(proposal.proposal, True)) is True
-    reach(ledger, proposal.effective_height)
+    reach(ledger, proposal.due_height)
 
 
 def test_the_founders_are_the_first_nodes_and_the_first_set(ledger: Ledger) -> None:
@@ -156,12 +160,12 @@ def test_a_majority_adopts_and_the_set_changes_above_the_height_that_was_named(l
     )  # Two of four are no majority.
     assert ledger.run(ledger.regulator, calls.Vote(proposal.proposal, True)) is True
     assert {event.name for event in ledger.events} == {"voted", "adopted"}
-    reach(ledger, proposal.effective_height - 1)
+    reach(ledger, proposal.due_height - 1)
     assert get_epoch(ledger) == 0
-    reach(ledger, proposal.effective_height)
+    reach(ledger, proposal.due_height)
     assert get_epoch(ledger) == 1
     assert set(get_members(ledger)) == {0, 1, 2, 3, 4}
-    assert replica_sets.get_scheduled(ledger.state) is None
+    assert get_scheduled(ledger.state, "replica_set") is None
 
 
 def test_a_vote_can_be_changed_until_the_proposal_is_adopted(ledger: Ledger) -> None:
@@ -185,21 +189,21 @@ def test_a_proposal_is_made_once_and_lapses_at_its_height(ledger: Ledger) -> Non
     assert ledger.fail(ledger.other, proposal) == "proposal_exists"
     unknown = calls.Vote(ledger.make_id("none"), True)
     assert ledger.fail(ledger.other, unknown) == "proposal_unknown"
-    reach(ledger, proposal.effective_height - 1)
+    reach(ledger, proposal.due_height - 1)
     assert ledger.fail(ledger.other, calls.Vote(proposal.proposal, True)) == "proposal_lapsed"
 
 
 def test_a_proposals_height_lies_ahead_and_not_too_far(ledger: Ledger) -> None:
     ledger.run(ledger.other, make_registration(ledger, ledger.other))
     for height in (ledger.height, ledger.height + 1, ledger.height + 2_000_000):
-        assert ledger.fail(ledger.hospital, make_proposal(ledger, effective_height=height)) == "bad_height"
+        assert ledger.fail(ledger.hospital, make_proposal(ledger, due_height=height)) == "bad_height"
 
 
 def test_one_change_at_a_time_and_the_others_of_its_epoch_lapse_with_it(ledger: Ledger) -> None:
     for name in ("one", "two"):
         ledger.run(ledger.other, make_registration(ledger, ledger.other, name))
-    first = make_proposal(ledger, effective_height=ledger.height + 30)
-    second = make_proposal(ledger, "second", add=(5,), effective_height=ledger.height + 60)
+    first = make_proposal(ledger, due_height=ledger.height + 30)
+    second = make_proposal(ledger, "second", add=(5,), due_height=ledger.height + 60)
     ledger.run(ledger.regulator, second)
     ledger.run(ledger.hospital, first)
     ledger.run(ledger.other, calls.Vote(first.proposal, True))
@@ -207,7 +211,7 @@ def test_one_change_at_a_time_and_the_others_of_its_epoch_lapse_with_it(ledger: 
     assert ledger.fail(ledger.other, calls.Vote(second.proposal, True)) == "change_scheduled"
     assert ledger.fail(ledger.other, make_proposal(ledger, "third", add=(5,))) == "change_scheduled"
     assert ledger.fail(ledger.other, calls.RetireNode(4)) == "is_member"  # It is about to vote.
-    reach(ledger, first.effective_height)
+    reach(ledger, first.due_height)
     assert ledger.fail(ledger.other, calls.Vote(second.proposal, True)) == "proposal_lapsed"
     adopt(ledger, make_proposal(ledger, "fourth", add=(5,)))
     assert (get_epoch(ledger), set(get_members(ledger))) == (2, {0, 1, 2, 3, 4, 5})
@@ -221,7 +225,7 @@ def test_a_suspended_institution_has_no_say_and_its_replica_may_be_removed(ledge
     assert ledger.fail(ledger.other, calls.Vote(proposal.proposal, True)) == "institution_suspended"
     # Three are active, one of whose two votes no longer counts.
     assert ledger.run(ledger.clinic, calls.Vote(proposal.proposal, True)) is True
-    reach(ledger, proposal.effective_height)
+    reach(ledger, proposal.due_height)
     assert set(get_members(ledger)) == {0, 2, 3}
     node = get_node(ledger.state, 1)
     assert node is not None
@@ -268,9 +272,9 @@ def test_a_replica_changes_its_key_with_the_epoch(ledger: Ledger) -> None:
     assert (row.replica, row.use) == (1, "proposed")
     ledger.run(ledger.hospital, calls.Vote(proposal.proposal, True))
     ledger.run(ledger.clinic, calls.Vote(proposal.proposal, True))
-    reach(ledger, proposal.effective_height - 1)
+    reach(ledger, proposal.due_height - 1)
     assert get_members(ledger) == before
-    reach(ledger, proposal.effective_height)
+    reach(ledger, proposal.due_height)
     assert get_members(ledger) == before | {1: change.public_key}
     uses = [node_keys.get(ledger.state, key) for key in (before[1], change.public_key)]
     assert [use.use for use in uses if use is not None] == ["former", "current"]
@@ -285,7 +289,7 @@ def test_nobody_proposes_a_key_of_its_own_for_anothers_replica(ledger: Ledger) -
 
 
 def test_a_rotation_needs_a_fresh_key_and_the_proof_of_holding_it(ledger: Ledger) -> None:
-    stolen = calls.KeyChange(1, ledger.make_key("next key").public_key, bytes(64))
+    stolen = KeyChange(1, ledger.make_key("next key").public_key, bytes(64))
     assert ledger.fail(ledger.other, make_proposal(ledger, add=(), rotate=(stolen,))) == "bad_proof"
     for_another = make_rotation(ledger, 1, ledger.hospital)
     assert ledger.fail(ledger.other, make_proposal(ledger, add=(), rotate=(for_another,))) == "bad_proof"
@@ -313,7 +317,7 @@ def test_a_rotation_needs_a_fresh_key_and_the_proof_of_holding_it(ledger: Ledger
     ],
 )
 def test_an_unsound_change_is_refused_before_it_is_put_to_the_vote(
-    ledger: Ledger, changes: dict[str, tuple[int, ...]], code: str
+    ledger: Ledger, changes: dict[str, Any], code: str
 ) -> None:
     for name in ("one", "two"):
         ledger.run(ledger.other, make_registration(ledger, ledger.other, name))

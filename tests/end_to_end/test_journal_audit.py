@@ -19,7 +19,7 @@ from consensus.journal_records import (
     VoteRecord,
 )
 from consensus.messages import NewView, ViewChange, Vote, compute_signed_bytes
-from contracts.calls import governance as calls
+from contracts.calls.changes import KeyChange
 from crypto import tags
 from crypto.signatures import InvalidSignature, SigningKey
 from ledger.errors import ProofRefused
@@ -165,7 +165,7 @@ def follow(audit: JournalAudit, consortium: Consortium) -> int:
 
 def rotate(consortium: Consortium) -> None:
     """Replica 2 gets another key."""
-    rotation = calls.KeyChange(2, make_key("node 7").public_key, consortium.prove(2, "node 7"))
+    rotation = KeyChange(2, make_key("node 7").public_key, consortium.prove(2, "node 7"))
     consortium.change(by=2, rotate=(rotation,))
 
 

@@ -51,6 +51,7 @@ HOLDER: Final = InstitutionRow(
     registered_height=0,
     changed_height=0,
     suspended_reason="",
+    removed_height=0,
 )
 
 REQUESTS: Final[Mapping[type[BaseModel], dict[str, Any]]] = {

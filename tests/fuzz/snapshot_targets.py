@@ -1,4 +1,4 @@
-"""The parts of a snapshot, as a peer gives them and as they lie in files."""
+"""The parts of a snapshot, as a peer gives them and as they lie in files; files that institutions pass on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ import pytest
 
 from consensus.replica_set import ReplicaId
 from crypto.encoding import EncodingError, decode_as, encode
+from crypto.signatures import SigningKey
 from ledger import layout
+from ledger.admission_file import (
+    ADMISSION_MAGIC,
+    AdmissionRequest,
+    decode_request,
+    encode_request,
+    sign_request,
+)
 from ledger.block import decode_header
 from ledger.chunk_file import ChunkFile, ChunkKind
 from ledger.epochs import EpochChange, follow_epochs
@@ -117,7 +125,27 @@ def take_answer(data: bytes) -> SnapshotAnswer:
     return finish(SnapshotSync(NoLinks(data), GENESIS).ask(ReplicaId(1), request))
 
 
+ADMISSION: Final = sign_request(
+    SigningKey(b"n" * 32),
+    chain_id=GENESIS.compute_chain_id(),
+    institution=b"n" * 16,
+    kind="hospital",
+    name="newcomer",
+    gateway_url="https://newcomer.example",
+)
+
 SNAPSHOT_TARGETS: Final = (
+    Target(
+        places=("ledger.admission_file:decode_request",),
+        decode=decode_request,
+        refusals=(ProofRefused,),
+        make_examples=lambda: [encode_request(ADMISSION)],
+        encode=encode_request,
+        form=MSGPACK,
+        start=len(ADMISSION_MAGIC),
+        structure=AdmissionRequest,
+        wrap=lambda request: ADMISSION_MAGIC + encode(request),
+    ),
     Target(
         places=("ledger.recovery_file:decode_recovery", "ledger.recovery:decode_electorate"),
         decode=read_recovery,

@@ -8,13 +8,14 @@ from pathlib import Path
 from gateway.contract_advice import ADVICE, get_advice
 
 CONTRACTS = Path(__file__).parents[2] / "contracts"
-GOVERNANCE = {"governance.py", "electorate.py", "nodes.py", "replica_sets.py"}
+GOVERNANCE = {"admissions.py", "governance.py", "electorate.py", "nodes.py", "replica_sets.py", "schedule.py"}
 """Signed by institutions themselves, never by the gateway."""
 UNREACHED = {
     "already_frozen": "folders are frozen by transactions that institutions sign",
     "not_frozen": "likewise",
     "not_suspended": "members are reinstated likewise",
     "own_institution": "institutions are suspended likewise",
+    "institution_removed": "likewise",
     "call_failed": "the base of codes, never on a receipt",
     "refused": "likewise",
     "not_found": "each raise names a code of its own",

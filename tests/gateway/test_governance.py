@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from client import Refused
+from contracts.calls.changes import ReplicaSetChange
 from contracts.calls.governance import Propose, RegisterNode, Vote
 from contracts.calls.registry import SuspendInstitution
 from crypto import tags
@@ -28,7 +29,9 @@ async def test_nodes_and_proposals_are_shown_with_who_voted_how(consortium: Any)
     registration = make_registration(consortium, west)
     await officer.submit_and_wait(consortium.sign(west).sign(registration))
     height = west.chain.head.height + 50
-    await officer.submit_and_wait(consortium.sign(west).sign(Propose(PROPOSAL, (1,), (), (), height)))
+    await officer.submit_and_wait(
+        consortium.sign(west).sign(Propose(PROPOSAL, ReplicaSetChange(add=(1,)), height))
+    )
     await officer.submit_and_wait(consortium.sign(watch).sign(Vote(PROPOSAL, False)))
     found = await officer.get_governance()
     assert (found.epoch, found.quorum, len(found.electorate), found.recoveries) == (0, 1, 3, ())
@@ -38,7 +41,7 @@ async def test_nodes_and_proposals_are_shown_with_who_voted_how(consortium: Any)
     ]
     assert found.nodes[1].public_key == registration.public_key.hex()
     (entry,) = found.proposals
-    assert (entry.add, entry.approved_by, entry.rejected_by) == ((1,), (west.id,), (watch.id,))
+    assert (entry.change.add, entry.approved_by, entry.rejected_by) == ((1,), (west.id,), (watch.id,))
     assert (entry.adopted_height, entry.lapsed) == (0, False)
     await officer.submit_and_wait(consortium.sign(east).sign(Vote(PROPOSAL, True)))
     (entry,) = (await officer.get_governance()).proposals
@@ -50,7 +53,9 @@ async def test_the_votes_of_who_is_suspended_are_not_shown_as_counting(consortiu
     officer = await consortium.login(consortium.east)
     await officer.submit_and_wait(consortium.sign(west).sign(make_registration(consortium, west)))
     height = west.chain.head.height + 3
-    await officer.submit_and_wait(consortium.sign(west).sign(Propose(PROPOSAL, (1,), (), (), height)))
+    await officer.submit_and_wait(
+        consortium.sign(west).sign(Propose(PROPOSAL, ReplicaSetChange(add=(1,)), height))
+    )
     suspension = SuspendInstitution(bytes.fromhex(west.id), "breach")
     await officer.submit_and_wait(consortium.sign(consortium.watch).sign(suspension))
     (entry,) = (await officer.get_governance()).proposals

@@ -35,6 +35,7 @@ def describe(url: str) -> InstitutionRow:
         registered_height=0,
         changed_height=0,
         suspended_reason="",
+        removed_height=0,
     )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from consensus.certificates import Certificate, Phase, VoteSignature, compute_vote_bytes
 from consensus.replica_set import Member, ReplicaSet
 from contracts.calls import governance as calls
+from contracts.calls.changes import Change, ReplicaSetChange
 from crypto import tags
 from crypto.encoding import encode
 from crypto.signatures import SigningKey
@@ -94,15 +96,19 @@ class Consortium:
         return Certificate(epoch, height, 0, block.digest, signatures)
 
     def commit(self, *transactions: SignedTransaction) -> CommittedBlock:
+        """A block in which every transaction succeeds."""
+        committed = self.commit_any(*transactions)
+        assert [receipt.code for receipt in committed.receipts] == ["ok"] * len(transactions)
+        return committed
+
+    def commit_any(self, *transactions: SignedTransaction) -> CommittedBlock:
         chain = self.chain
         time_ms = chain.head.header.time_ms + 1_000
         proposer = chain.replica_set.members[0].replica
         block = chain.execute(transactions, proposer=proposer, time_ms=time_ms)
         pending = chain.begin_commit(block.digest, self.certify(block, chain.replica_set))
         pending.write()
-        committed = chain.finish_commit(pending)
-        assert [receipt.code for receipt in committed.receipts] == ["ok"] * len(transactions)
-        return committed
+        return chain.finish_commit(pending)
 
     def register(self, institution: int, name: str) -> SignedTransaction:
         """The node called `name` of an institution."""
@@ -118,12 +124,16 @@ class Consortium:
             tags.NODE_KEY, encode((self.chain_id, self.institutions[institution], key.public_key))
         )
 
-    def change(self, *, by: int = 0, **changes: object) -> list[CommittedBlock]:
-        """Propose, adopt and reach a change that is effective two blocks later."""
+    def change(self, *, by: int = 0, **changes: Any) -> list[CommittedBlock]:
+        """Propose, adopt and reach a change of the replica set that is effective two blocks later."""
+        return self.adopt(ReplicaSetChange(**changes), by=by)
+
+    def adopt(self, change: Change, *, by: int = 0) -> list[CommittedBlock]:
+        """Propose and adopt a change that is due two blocks later, and reach that height."""
         self._nonce += 1
         proposal = self._nonce.to_bytes(16, "big")
-        call = calls.Propose(proposal, (), (), (), self.chain.head.height + 3)
-        blocks = [self.commit(self.sign(by, "propose", msgspec.structs.replace(call, **changes)))]
+        call = calls.Propose(proposal, change, self.chain.head.height + 3)
+        blocks = [self.commit(self.sign(by, "propose", call))]
         others = [number for number in range(4) if number != by]
         votes = [self.sign(number, "vote", calls.Vote(proposal, True)) for number in others[:2]]
         blocks.append(self.commit(*votes))

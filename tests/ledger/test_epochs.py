@@ -10,7 +10,7 @@ import pytest
 
 from consensus.certificates import Phase, VoteSignature, compute_vote_bytes
 from consensus.replica_set import Member, ReplicaSet
-from contracts.calls import governance as calls
+from contracts.calls.changes import KeyChange
 from crypto import tags
 from crypto.encoding import encode
 from ledger.block import decode_header
@@ -43,7 +43,7 @@ def history(consortium: Consortium) -> dict[int, bytes]:
     note("other 1")
     consortium.change(remove=(0,))
     note("other 2")
-    rotation = calls.KeyChange(2, make_key("node 7").public_key, consortium.prove(2, "node 7"))
+    rotation = KeyChange(2, make_key("node 7").public_key, consortium.prove(2, "node 7"))
     consortium.change(by=2, rotate=(rotation,))
     note("other 3")
     return found

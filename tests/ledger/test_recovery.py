@@ -8,9 +8,11 @@ import msgspec
 import pytest
 
 from contracts.calls import governance as calls
+from contracts.calls.changes import ReplicaSetChange
 from contracts.calls.registry import SuspendInstitution
 from contracts.recoveries import list_recoveries
-from contracts.replica_sets import get_replica_set, get_scheduled
+from contracts.replica_sets import get_replica_set
+from contracts.schedule import get_scheduled
 from crypto.encoding import encode
 from ledger.errors import ProofRefused
 from ledger.proofs import decode_proof, verify_proof
@@ -81,13 +83,13 @@ def test_the_set_changes_by_vote_again_after_a_recovery(consortium: Any) -> None
 
 def test_a_change_that_was_scheduled_does_not_survive_a_recovery(consortium: Any) -> None:
     chain = consortium.chain
-    proposal = calls.Propose(b"p" * 16, (4,), (), (), chain.head.height + 2)
+    proposal = calls.Propose(b"p" * 16, ReplicaSetChange(add=(4,)), chain.head.height + 2)
     votes = [consortium.sign(number, "vote", calls.Vote(b"p" * 16, True)) for number in (1, 2)]
     consortium.commit(consortium.sign(0, "propose", proposal), *votes)
-    assert get_scheduled(chain.state) is not None
+    assert get_scheduled(chain.state, "replica_set") is not None
     chain.recover(sign(consortium, prepare_recovery(chain, (0, 1)), 0, 1, 2))
     consortium.commit()
-    assert get_scheduled(chain.state) is None
+    assert get_scheduled(chain.state, "replica_set") is None
     assert chain.replica_set.epoch == 1
 
 

@@ -1,0 +1,68 @@
+"""Subjects of governance, and the changes of them that were adopted and wait for their height.
+
+A *subject* is what proposals are about, and what the others were weighed against when one of them is carried
+out: its revision counts these, and proposals that speak of an earlier revision have lapsed. Most subjects are
+one row, which another row replaces as a whole at the end of the block that a proposal names, so that every
+replica knows before the next block what holds there. Each has at most one such change before it.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from contracts.context import Context
+from contracts.errors import Conflict
+from contracts.tables import ReadableState, Table
+
+Subject = Literal["replica_set", "institutions"]
+
+
+class ScheduledRow(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
+    """An adopted change that is not yet effective; the row's key is the subject."""
+
+    proposal: bytes
+    effective_height: int
+    """The last block under the subject's present row."""
+    following: bytes
+    """The subject's next row, encoded as its own table has it."""
+
+
+class RevisionRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How often a subject was changed; the row's key is the subject, which has none while it never was."""
+
+    number: int
+
+
+scheduled: Final = Table("governance", "scheduled", ScheduledRow)
+revisions: Final = Table("governance", "revisions", RevisionRow)
+
+
+def compute_subject_key(subject: Subject) -> bytes:
+    return subject.encode()
+
+
+def get_scheduled(state: ReadableState, subject: Subject) -> ScheduledRow | None:
+    return scheduled.get(state, compute_subject_key(subject))
+
+
+def put_scheduled(context: Context, subject: Subject, row: ScheduledRow) -> None:
+    context.put(scheduled, compute_subject_key(subject), row)
+
+
+def require_nothing_scheduled(context: Context, subject: Subject) -> None:
+    """Raises Conflict `change_scheduled`."""
+    row = context.get(scheduled, compute_subject_key(subject))
+    if row is not None:
+        raise Conflict(
+            f"a change of {subject} is effective at height {row.effective_height}: wait for it",
+            code="change_scheduled",
+        )
+
+
+def count_change(context: Context, subject: Subject) -> None:
+    """A change was carried out at once: all other proposals about the subject have lapsed."""
+    key = compute_subject_key(subject)
+    row = context.get(revisions, key)
+    context.put(revisions, key, RevisionRow(1 + (row.number if row else 0)))

@@ -1,0 +1,300 @@
+"""Institutions that come and go by vote, and what somebody might try on the way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from contracts import electorate, registry
+from contracts.admissions import compute_request_bytes
+from contracts.calls import governance as calls
+from contracts.calls.changes import Admission, Change, Removal, ReplicaSetChange
+from contracts.calls.registry import (
+    InstitutionKind,
+    RegisterMember,
+    ReinstateInstitution,
+    RotateKey,
+    SuspendInstitution,
+)
+from contracts.catalog import find_institution
+from contracts.electorate import INSTITUTIONS_MAX, get_electorate
+from contracts.nodes import get_node
+from contracts.proposals import list_proposals
+from crypto import tags
+from crypto.encoding import encode
+from tests.contracts.conftest import Founder
+
+if TYPE_CHECKING:
+    from tests.contracts.conftest import Ledger
+
+NEWCOMER = Founder("east hospital", "hospital")
+
+
+def ask(ledger: Ledger, newcomer: Founder = NEWCOMER, **changes: object) -> Admission:
+    """The newcomer's own request."""
+    unsigned = Admission(
+        institution=newcomer.institution,
+        kind=newcomer.kind,
+        name=newcomer.name,
+        public_key=newcomer.public_key,
+        gateway_url="https://east.example",
+        possession=bytes(64),
+    )
+    unsigned = msgspec.structs.replace(unsigned, **changes)
+    signature = newcomer.key.sign(tags.ADMISSION, compute_request_bytes(ledger.chain_id, unsigned))
+    return msgspec.structs.replace(unsigned, possession=signature)
+
+
+def propose(ledger: Ledger, change: Change, by: Founder | None = None, name: str = "") -> bytes:
+    """By the hospital unless told, due ten heights from now; the proposal's id."""
+    proposal = ledger.make_id(f"{name} at {ledger.height}")
+    ledger.run(by or ledger.hospital, calls.Propose(proposal, change, ledger.height + 11))
+    return proposal
+
+
+def fail(ledger: Ledger, change: Change) -> str:
+    return ledger.fail(ledger.hospital, calls.Propose(ledger.make_id("refused"), change, ledger.height + 11))
+
+
+def adopt(ledger: Ledger, change: Change) -> None:
+    """The hospital proposes, the clinic and the regulator agree."""
+    proposal = propose(ledger, change)
+    ledger.run(ledger.clinic, calls.Vote(proposal, True))
+    assert ledger.run(ledger.regulator, calls.Vote(proposal, True)) is True
+
+
+def get_voices(ledger: Ledger) -> electorate.ElectorateRow:
+    row = get_electorate(ledger.state)
+    assert row is not None
+    return row
+
+
+def register_node(ledger: Ledger, founder: Founder, name: str = "new node") -> object:
+    key = ledger.make_key(name)
+    message = encode((ledger.chain_id, founder.institution, key.public_key))
+    proof = key.sign(tags.NODE_KEY, message)
+    return ledger.run(founder, calls.RegisterNode(key.public_key, "node.example", 7443, proof))
+
+
+def remove_replica(ledger: Ledger, replica: int) -> None:
+    change = ReplicaSetChange(remove=(replica,))
+    adopt(ledger, change)
+    for _ in range(11):
+        ledger.run(ledger.hospital)
+
+
+def test_a_newcomer_acts_and_votes_from_the_vote_that_admits_it(ledger: Ledger) -> None:
+    request = ask(ledger)
+    assert find_institution(ledger.state, NEWCOMER.public_key) is None
+    proposal = propose(ledger, request)
+    ledger.run(ledger.other, calls.Vote(proposal, True))
+    assert ledger.fail(NEWCOMER, calls.Vote(proposal, True)) == "unknown_sender"
+    assert ledger.run(ledger.clinic, calls.Vote(proposal, True)) is True
+    assert [event.name for event in ledger.events] == ["voted", "adopted", "institution_admitted"]
+    row = registry.get_institution(ledger.state, NEWCOMER.institution)
+    assert row is not None
+    assert (row.kind, row.name, row.public_key, row.registered_height) == (
+        "hospital",
+        "east hospital",
+        NEWCOMER.public_key,
+        ledger.height,
+    )
+    assert find_institution(ledger.state, NEWCOMER.public_key) == NEWCOMER.institution
+    voices = get_voices(ledger)
+    assert dict(voices.active)[NEWCOMER.institution] == NEWCOMER.public_key
+    assert (len(voices.active), voices.registered_count) == (5, 5)
+    assert list(voices.active) == sorted(voices.active)
+    ledger.register_member("its clerk", NEWCOMER, "clerk")
+    assert register_node(ledger, NEWCOMER) == 4
+    # Three of five decide; the newcomer is one of them.
+    addition = propose(ledger, ReplicaSetChange(add=(4,)), by=NEWCOMER)
+    ledger.run(ledger.other, calls.Vote(addition, True))
+    assert ledger.run(ledger.clinic, calls.Vote(addition, True)) is True
+
+
+def test_a_newcomer_is_admitted_only_as_what_it_asked_for(ledger: Ledger) -> None:
+    request = ask(ledger)
+    for changes in (
+        {"kind": "regulator"},
+        {"name": "another"},
+        {"institution": ledger.make_id("another")},
+        {"gateway_url": "https://evil.example"},
+        {"public_key": ledger.make_key("another").public_key},
+        {"possession": bytes(64)},
+    ):
+        assert fail(ledger, msgspec.structs.replace(request, **changes)) == "bad_proof"
+    ledger.chain_id = bytes(31) + b"\1"
+    assert fail(ledger, request) == "bad_proof"  # It asked another ledger.
+
+
+def test_an_id_or_key_that_was_ever_on_the_ledger_admits_nobody(ledger: Ledger) -> None:
+    ledger.register_alias()
+    ledger.register_member()
+    for taken in (ledger.other.institution, ledger.make_id("alias"), ledger.make_id("doctor")):
+        assert fail(ledger, ask(ledger, institution=taken)) == "institution_exists"
+    again = Founder(ledger.other.name, "hospital")
+    assert fail(ledger, ask(ledger, again, institution=ledger.make_id("free"))) == "key_in_use"
+    new = ledger.make_key("new")
+    signed = encode((ledger.chain_id, ledger.other.institution, new.public_key))
+    ledger.run(ledger.other, RotateKey(new.public_key, new.sign(tags.KEY_ROTATION, signed)))
+    assert fail(ledger, ask(ledger, again, institution=ledger.make_id("free"))) == "key_in_use"
+
+
+def test_what_was_free_when_it_was_proposed_is_looked_at_again(ledger: Ledger) -> None:
+    proposal = propose(ledger, ask(ledger))
+    ledger.run(ledger.clinic, calls.Vote(proposal, True))
+    ledger.run(ledger.other, RegisterMember(NEWCOMER.institution, "clerk", bytes(32)))
+    assert ledger.fail(ledger.regulator, calls.Vote(proposal, True)) == "institution_exists"
+    adopt(ledger, ask(ledger, institution=ledger.make_id("another id")))
+
+
+def test_one_admission_ends_the_others_which_were_weighed_against_fewer(ledger: Ledger) -> None:
+    second_newcomer = Founder("west hospital", "hospital")
+    remove_replica(ledger, 1)
+    first, second = propose(ledger, ask(ledger)), propose(ledger, ask(ledger, second_newcomer))
+    removal = propose(ledger, Removal(institution=ledger.other.institution), name="removal")
+    for voter in (ledger.clinic, ledger.regulator):
+        ledger.run(voter, calls.Vote(first, True))
+    for lapsed in (second, removal):
+        assert ledger.fail(ledger.clinic, calls.Vote(lapsed, True)) == "proposal_lapsed"
+    adopt(ledger, ask(ledger, second_newcomer))
+    assert get_voices(ledger).registered_count == 6
+    assert len(list_proposals(ledger.state)) == 5
+
+
+def test_an_admission_does_not_wait_for_a_change_of_the_replica_set(ledger: Ledger) -> None:
+    removal = propose(ledger, ReplicaSetChange(remove=(1,)))
+    admission = propose(ledger, ask(ledger))
+    for proposal in (removal, admission):
+        ledger.run(ledger.clinic, calls.Vote(proposal, True))
+        assert ledger.run(ledger.regulator, calls.Vote(proposal, True)) is True
+
+
+def test_founders_alone_never_make_newcomers_the_majority(ledger: Ledger) -> None:
+    founders = (ledger.hospital, ledger.other, ledger.clinic, ledger.regulator)
+    for number in range(10):
+        proposal = propose(ledger, ask(ledger, Founder(f"newcomer {number}", "hospital")))
+        for voter in founders[1:]:
+            voices = get_voices(ledger)
+            if ledger.run(voter, calls.Vote(proposal, True)):
+                break
+        else:
+            break
+    assert len(voices.active) == 2 * len(founders)
+
+
+def test_a_suspended_institution_neither_proposes_nor_votes_nor_counts(ledger: Ledger) -> None:
+    proposal = propose(ledger, ask(ledger), by=ledger.other)
+    ledger.run(ledger.hospital, calls.Vote(proposal, True))
+    ledger.run(ledger.regulator, SuspendInstitution(ledger.other.institution, "breach"))
+    assert ledger.fail(ledger.other, calls.Vote(proposal, True)) == "institution_suspended"
+    again = calls.Propose(ledger.make_id("again"), ask(ledger), ledger.height + 11)
+    assert ledger.fail(ledger.other, again) == "institution_suspended"
+    # Its vote from before is not one of the two that make the majority of three.
+    assert ledger.run(ledger.clinic, calls.Vote(proposal, True)) is True
+
+
+def test_a_vote_that_is_repeated_counts_once(ledger: Ledger) -> None:
+    proposal = propose(ledger, ask(ledger))
+    for _ in range(3):
+        assert ledger.run(ledger.hospital, calls.Vote(proposal, True)) is False
+
+
+def test_no_more_institutions_than_one_call_can_count(ledger: Ledger) -> None:
+    row = msgspec.structs.replace(get_voices(ledger), registered_count=INSTITUTIONS_MAX)
+    table = electorate.electorate
+    ledger.state.rows[table.compute_state_key(electorate.KEY)] = table.encode_row(row)
+    assert fail(ledger, ask(ledger)) == "too_many_institutions"
+
+
+def test_a_removed_institution_is_gone_for_good_and_its_nodes_with_it(ledger: Ledger) -> None:
+    gone = ledger.other
+    remove_replica(ledger, 1)
+    ledger.register_alias()
+    adopt(ledger, Removal(institution=gone.institution))
+    assert ledger.events[-1].name == "institution_removed"
+    row = registry.get_institution(ledger.state, gone.institution)
+    assert row is not None
+    assert (row.removed_height, row.is_active, row.is_suspended) == (ledger.height, False, False)
+    key, node = registry.get_key(ledger.state, gone.public_key), get_node(ledger.state, 1)
+    assert key is not None
+    assert node is not None
+    assert key.closed_height == node.retired_height == ledger.height
+    voices = get_voices(ledger)
+    assert gone.institution not in voices.institutions
+    assert (len(voices.active), voices.registered_count) == (3, 3)
+    assert find_institution(ledger.state, gone.public_key) is None
+    assert ledger.fail(gone, RegisterMember(ledger.make_id("m"), "clerk", bytes(32))) == "unknown_sender"
+    # Neither a regulator nor a vote brings it back, and nothing is given to it.
+    for call in (SuspendInstitution(gone.institution, "late"), ReinstateInstitution(gone.institution)):
+        assert ledger.fail(ledger.regulator, call) == "institution_removed"
+    assert fail(ledger, Removal(institution=gone.institution)) == "institution_removed"
+    assert fail(ledger, ask(ledger, gone)) == "institution_exists"
+    assert fail(ledger, ReplicaSetChange(add=(1,))) == "node_retired"
+    assert ledger.fail(ledger.clinic, ledger.make_grant(member=b"")) == "grantee_suspended"
+    alias = ledger.make_id("further alias")
+    with pytest.raises(Exception, match="suspended or gone"):
+        ledger.register_alias("further alias", custodian=gone.institution)
+    assert alias not in ledger.state.rows
+
+
+def test_a_suspended_institution_is_removed_and_no_longer_counts(ledger: Ledger) -> None:
+    remove_replica(ledger, 1)
+    ledger.run(ledger.regulator, SuspendInstitution(ledger.other.institution, "breach"))
+    assert (len(get_voices(ledger).active), get_voices(ledger).registered_count) == (3, 4)
+    proposal = propose(ledger, Removal(institution=ledger.other.institution))
+    assert ledger.run(ledger.clinic, calls.Vote(proposal, True)) is True
+    assert (len(get_voices(ledger).active), get_voices(ledger).registered_count) == (3, 3)
+
+
+def test_an_institution_whose_replica_votes_or_is_about_to_is_not_removed(ledger: Ledger) -> None:
+    removal = Removal(institution=ledger.other.institution)
+    assert fail(ledger, removal) == "has_replicas"
+    remove_replica(ledger, 1)
+    pending = propose(ledger, removal)
+    ledger.run(ledger.clinic, calls.Vote(pending, True))
+    adopt(ledger, ReplicaSetChange(add=(1,)))
+    assert fail(ledger, removal) == "has_replicas"
+    assert ledger.fail(ledger.regulator, calls.Vote(pending, True)) == "has_replicas"
+
+
+def test_a_node_of_a_removed_institution_is_not_added_by_a_vote_that_began_before(ledger: Ledger) -> None:
+    remove_replica(ledger, 1)
+    addition = propose(ledger, ReplicaSetChange(add=(1,)))
+    ledger.run(ledger.clinic, calls.Vote(addition, True))
+    adopt(ledger, Removal(institution=ledger.other.institution))
+    assert ledger.fail(ledger.regulator, calls.Vote(addition, True)) == "node_retired"
+
+
+def test_a_removal_that_leaves_nobody_to_decide_or_to_supervise_is_refused(ledger: Ledger) -> None:
+    assert fail(ledger, Removal(institution=ledger.make_id("nobody"))) == "institution_unknown"
+    for replica in (3, 2):
+        remove_replica(ledger, replica)
+    assert fail(ledger, Removal(institution=ledger.regulator.institution)) == "last_regulator"
+    successor = Founder("second regulator", "regulator")
+    adopt(ledger, ask(ledger, successor))
+    for founder in (ledger.clinic, ledger.other, ledger.regulator):
+        ledger.run(successor, SuspendInstitution(founder.institution, "coup"))
+    # Two of five are left; without either, one of four could not decide.
+    assert fail(ledger, Removal(institution=successor.institution)) == "majority_lost"
+    ledger.run(successor, ReinstateInstitution(ledger.regulator.institution))
+    proposal = propose(ledger, Removal(institution=ledger.regulator.institution))
+    assert ledger.run(successor, calls.Vote(proposal, True)) is True
+
+
+def test_an_institution_may_be_removed_by_the_votes_of_others_against_its_own(ledger: Ledger) -> None:
+    remove_replica(ledger, 1)
+    proposal = propose(ledger, Removal(institution=ledger.other.institution))
+    ledger.run(ledger.other, calls.Vote(proposal, False))
+    ledger.run(ledger.clinic, calls.Vote(proposal, True))
+    assert ledger.run(ledger.regulator, calls.Vote(proposal, True)) is True
+
+
+@pytest.mark.parametrize("kind", ["hospital", "primary_care", "public_health", "regulator"])
+def test_an_institution_of_any_kind_can_be_admitted(ledger: Ledger, kind: InstitutionKind) -> None:
+    adopt(ledger, ask(ledger, Founder("newcomer", kind)))
+    row = registry.get_institution(ledger.state, Founder("newcomer", kind).institution)
+    assert row is not None
+    assert row.kind == kind
