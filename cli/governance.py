@@ -16,6 +16,7 @@ from cli.acting_institution import (
     read_key,
 )
 from cli.admission import propose_admission, propose_removal, request_admission, show_request
+from cli.contract_changes import parameters, propose_parameters
 from cli.output import show, show_rows
 from cli.session import (
     DEFAULT_FOLDER,
@@ -34,6 +35,8 @@ governance_app.command("request-admission")(request_admission)
 governance_app.command("show-request")(show_request)
 governance_app.command("propose-admission")(propose_admission)
 governance_app.command("propose-removal")(propose_removal)
+governance_app.command("parameters")(parameters)
+governance_app.command("propose-parameters")(propose_parameters)
 
 ReplicasOption = Annotated[list[int] | None, typer.Option(help="A replica id; may be given more than once.")]
 
@@ -187,6 +190,8 @@ def _describe_change(change: models.ChangeEntry) -> str:
             return f"admit {change.institution_kind} {change.name} ({change.institution})"
         case models.RemovalEntry():
             return f"remove institution {change.institution}"
+        case models.ParametersEntry():
+            return f"set {', '.join(f'{item.name} {item.value}' for item in change.values)}"
     assert_never(change)
 
 

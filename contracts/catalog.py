@@ -12,6 +12,7 @@ from contracts import replica_sets as set_rows
 from contracts.aliases import get_alias
 from contracts.calls.registry import InstitutionKind
 from contracts.contract import Contract
+from contracts.parameters import ParametersRow, parameters
 from contracts.registry import InstitutionRow, KeyRow
 from contracts.replica_sets import ReplicaRow, ReplicaSetRow
 from contracts.tables import ReadableState
@@ -59,7 +60,7 @@ def compute_genesis_rows(
     alert_refusals_per_hour: int,
 ) -> dict[bytes, bytes]:
     """The state before the first block: full keys and row bytes, in key order."""
-    parameters = governance.ParametersRow(
+    values = ParametersRow(
         mandate_term_ms_max=mandate_term_ms_max,
         ticket_age_ms_max=ticket_age_ms_max,
         alert_refusals_per_hour=alert_refusals_per_hour,
@@ -69,7 +70,7 @@ def compute_genesis_rows(
         contracts=tuple(sorted((contract.name, contract.version) for contract in CONTRACTS.values())),
     )
     rows = {
-        governance.parameters.compute_state_key(governance.KEY): governance.parameters.encode_row(parameters),
+        parameters.compute_state_key(governance.KEY): parameters.encode_row(values),
         governance.founding.compute_state_key(governance.KEY): governance.founding.encode_row(founding),
         **_compute_membership_rows(institutions, replicas),
     }

@@ -16,7 +16,6 @@ from contracts.context import Context
 from contracts.contract import Contract
 from contracts.counters import count
 from contracts.errors import Conflict, NotFound, NotPermitted
-from contracts.governance import require_parameters
 from contracts.mandates import (
     AliasMandateRow,
     MandateRow,
@@ -26,6 +25,7 @@ from contracts.mandates import (
     list_mandates,
     mandates,
 )
+from contracts.parameters import require_parameters
 from contracts.registry import (
     InstitutionRow,
     close_key,

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
 import msgspec
 
@@ -27,28 +28,25 @@ from contracts.contract import Contract
 from contracts.electorate import require_electorate
 from contracts.errors import BadArguments, Conflict, NotFound, NotPermitted
 from contracts.nodes import add_node, compute_node_key, propose_key, require_node, verify_possession
+from contracts.parameters import compute_next_parameters, parameters
 from contracts.proposals import ProposalRow, VoteRow, find_subject, proposals, require_revision, votes
 from contracts.registry import require_institution
 from contracts.replica_sets import compute_key_rows, compute_next_set, list_members_to_come, replica_set
+from contracts.schedule import Subject
 from contracts.tables import ReadableState, Table
 
 contract: Final = Contract("governance", version=1, writes=("registry",))
 
 KEY: Final = b"current"
-"""Tables of one row have it under this key."""
+"""Tables of one row have it under this key, those of subjects among them."""
+
+REPLACED: Final[Mapping[Subject, Table[Any]]] = MappingProxyType(
+    {"replica_set": replica_set, "parameters": parameters}
+)
+"""Subjects that are one row, which the end of a block replaces."""
 
 DUE_WITHIN_HEIGHTS_MAX: Final = 1_000_000
 """How far ahead a proposal may be due: at an idle ledger's pace about four months."""
-
-
-class ParametersRow(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
-    """What contracts must decide alike on every replica."""
-
-    mandate_term_ms_max: int
-    ticket_age_ms_max: int
-    """How long after its block an allowed authorisation may be served."""
-    alert_refusals_per_hour: int
-    """Refusals of one member within an hour that raise an alert."""
 
 
 class FoundingRow(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -60,19 +58,7 @@ class FoundingRow(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """Names and versions in ascending order."""
 
 
-parameters: Final = Table("governance", "parameters", ParametersRow)
 founding: Final = Table("governance", "founding", FoundingRow)
-
-
-def require_parameters(context: Context) -> ParametersRow:
-    """The parameters; every ledger has them from its genesis block on."""
-    row = context.get(parameters, KEY)
-    assert row is not None, "no parameters in the state: it was not made by compute_genesis_rows"
-    return row
-
-
-def get_parameters(state: ReadableState) -> ParametersRow | None:
-    return parameters.get(state, KEY)
 
 
 def get_founding(state: ReadableState) -> FoundingRow | None:
@@ -187,7 +173,7 @@ def _check_signatures(context: Context, proposer: bytes, change: changes.Change)
                 propose_key(context, key.public_key, key.replica)
         case changes.Admission():
             verify_request(context.chain_id, change)
-        case changes.Removal():
+        case changes.Removal() | changes.ParametersChange():
             pass
 
 
@@ -207,6 +193,8 @@ def _weigh(context: Context, change: changes.Change) -> bytes:
             check_admission(context, change)
         case changes.Removal():
             check_removal(context, change)
+        case changes.ParametersChange():
+            return parameters.encode_row(compute_next_parameters(context, change))
     return b""
 
 
@@ -234,15 +222,16 @@ def close_block(state: ReadableState, height: int) -> Mapping[bytes, bytes | Non
 
     `state` shows the rows after the block's transactions.
     """
-    coming = schedule.get_scheduled(state, "replica_set")
-    if coming is None or coming.effective_height != height:
-        return {}
-    following = replica_set.decode_row(coming.following)
-    return {
-        schedule.scheduled.compute_state_key(schedule.compute_subject_key("replica_set")): None,
-        replica_set.compute_state_key(KEY): coming.following,
-        **compute_key_rows(state, following, height),
-    }
+    writes: dict[bytes, bytes | None] = {}
+    for subject, table in REPLACED.items():
+        coming = schedule.get_scheduled(state, subject)
+        if coming is None or coming.effective_height != height:
+            continue
+        writes[table.compute_state_key(KEY)] = coming.following
+        writes.update(schedule.compute_effective_rows(state, subject))
+        if subject == "replica_set":
+            writes.update(compute_key_rows(state, replica_set.decode_row(coming.following), height))
+    return writes
 
 
 def _require_own_node(context: Context, replica: int) -> node_rows.NodeRow:

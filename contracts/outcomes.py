@@ -19,7 +19,7 @@ from contracts.accesses import AccessRow, accesses
 from contracts.alerts import count_own_alerts, raise_alert
 from contracts.aliases import aliases
 from contracts.context import Context
-from contracts.governance import get_parameters, require_parameters
+from contracts.parameters import get_parameters, require_parameters
 from contracts.tables import ReadableState, Table
 
 SWEPT_MAX: Final = 4

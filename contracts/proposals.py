@@ -47,6 +47,8 @@ def find_subject(change: changes.Change) -> Subject:
             return "replica_set"
         case changes.Admission() | changes.Removal():
             return "institutions"
+        case changes.ParametersChange():
+            return "parameters"
     assert_never(change)
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from contracts.alerts import raise_alert
 from contracts.context import Context
-from contracts.governance import require_parameters
+from contracts.parameters import require_parameters
 from contracts.tables import Table
 
 HOUR_MS: Final = 3_600_000
@@ -24,6 +24,8 @@ class RefusalsRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     hour: int
     """Hours since 1970."""
     count: int
+    is_told: bool
+    """Whether they have raised an alert: a vote may move the number that does so meanwhile."""
 
 
 refusals: Final = Table("monitoring", "refusals", RefusalsRow)
@@ -34,7 +36,9 @@ def count_refusal(context: Context, *, institution: bytes, member: bytes) -> Non
     are not its members': made-up handles must neither dodge the count nor fill the table."""
     key, hour = institution + member, context.block_time_ms // HOUR_MS
     row = context.get(refusals, key)
-    found = row.count + 1 if row is not None and row.hour == hour else 1
-    context.put(refusals, key, RefusalsRow(hour, found))
-    if found == require_parameters(context).alert_refusals_per_hour:
+    if row is None or row.hour != hour:
+        row = RefusalsRow(hour, 0, False)
+    is_told = row.is_told or row.count + 1 >= require_parameters(context).alert_refusals_per_hour
+    context.put(refusals, key, RefusalsRow(hour, row.count + 1, is_told))
+    if is_told and not row.is_told:
         raise_alert(context, "refusals", audience=(institution,), institution=institution, member=member)

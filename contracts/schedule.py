@@ -8,6 +8,7 @@ replica knows before the next block what holds there. Each has at most one such 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Literal
 
 import msgspec
@@ -16,7 +17,7 @@ from contracts.context import Context
 from contracts.errors import Conflict
 from contracts.tables import ReadableState, Table
 
-Subject = Literal["replica_set", "institutions"]
+Subject = Literal["replica_set", "institutions", "parameters"]
 
 
 class ScheduledRow(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
@@ -61,8 +62,20 @@ def require_nothing_scheduled(context: Context, subject: Subject) -> None:
         )
 
 
+def compute_effective_rows(state: ReadableState, subject: Subject) -> Mapping[bytes, bytes | None]:
+    """What the end of a block writes of a change that is effective with it, beside the subject's row."""
+    key = compute_subject_key(subject)
+    return {
+        scheduled.compute_state_key(key): None,
+        revisions.compute_state_key(key): revisions.encode_row(_add_one(revisions.get(state, key))),
+    }
+
+
 def count_change(context: Context, subject: Subject) -> None:
     """A change was carried out at once: all other proposals about the subject have lapsed."""
     key = compute_subject_key(subject)
-    row = context.get(revisions, key)
-    context.put(revisions, key, RevisionRow(1 + (row.number if row else 0)))
+    context.put(revisions, key, _add_one(context.get(revisions, key)))
+
+
+def _add_one(row: RevisionRow | None) -> RevisionRow:
+    return RevisionRow(1 + (row.number if row else 0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import assert_never, get_args
 
 from aiohttp import web
 
@@ -11,8 +11,10 @@ from client.models import Role
 from contracts.calls import changes
 from contracts.electorate import get_electorate
 from contracts.nodes import list_nodes
+from contracts.parameters import RANGES, get_parameters
 from contracts.proposals import ProposalRow, find_subject, get_revision, list_proposals, list_votes
 from contracts.recoveries import list_recoveries
+from contracts.tables import ReadableState
 from gateway.bodies import build_json, check_query
 from gateway.operations import Operation
 from ledger.chain import Chain
@@ -62,6 +64,7 @@ class GovernanceView:
                 )
                 for row in list_nodes(chain.state)
             ),
+            parameters=_describe_parameters(chain.state),
             proposals=tuple(
                 self._describe(proposal, row, frozenset(voices))
                 for proposal, row in list_proposals(chain.state)
@@ -89,6 +92,18 @@ class GovernanceView:
         )
 
 
+def _describe_parameters(state: ReadableState) -> tuple[models.ParameterAnswer, ...]:
+    row = get_parameters(state)
+    if row is None:
+        return ()
+    return tuple(
+        models.ParameterAnswer(
+            name=name, value=getattr(row, name), value_min=RANGES[name][0], value_max=RANGES[name][1]
+        )
+        for name in get_args(changes.ParameterName)
+    )
+
+
 def _describe_change(change: changes.Change) -> models.ChangeEntry:
     match change:
         case changes.ReplicaSetChange():
@@ -112,4 +127,11 @@ def _describe_change(change: changes.Change) -> models.ChangeEntry:
             )
         case changes.Removal():
             return models.RemovalEntry(kind="removal", institution=change.institution.hex())
+        case changes.ParametersChange():
+            return models.ParametersEntry(
+                kind="parameters",
+                values=tuple(
+                    models.ParameterValueEntry(name=item.name, value=item.value) for item in change.values
+                ),
+            )
     assert_never(change)

@@ -22,6 +22,7 @@ from contracts.calls.monitoring import ReportMismatch
 from contracts.evidence import AnchorRow, RecordRow, get_anchor, list_records
 from contracts.grants import get_grant
 from contracts.mandates import get_mandate
+from contracts.parameters import get_parameters
 from contracts.registry import get_institution, get_member
 from crypto import tags
 from crypto.encoding import decode_as, encode
@@ -213,10 +214,11 @@ class Serving:
 
     def _is_fresh(self, access: AccessRow) -> bool:
         """Against the own clock and against block time, whichever is later."""
-        parameters = self._chain.genesis.parameters
-        clock_ms = int(self._now() * 1000)
-        age = max(clock_ms, self._chain.head.header.time_ms) - access.time_ms
-        is_of_now = access.time_ms <= clock_ms + parameters.clock_tolerance_ms
+        chain, clock_ms = self._chain, int(self._now() * 1000)
+        parameters = get_parameters(chain.state)
+        assert parameters is not None, "a ledger without parameters, on which nothing is authorised"
+        age = max(clock_ms, chain.head.header.time_ms) - access.time_ms
+        is_of_now = access.time_ms <= clock_ms + chain.genesis.parameters.clock_tolerance_ms
         return age <= parameters.ticket_age_ms_max and is_of_now
 
     def _is_grant_live(self, access: AccessRow) -> bool:

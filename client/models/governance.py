@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from client.models.base import Count, Identifier, Model, PublicKeyHex
+from contracts.calls.changes import ParameterName
 from contracts.calls.registry import InstitutionKind
 
 
@@ -58,8 +59,20 @@ class RemovalEntry(Model):
     institution: Identifier
 
 
+class ParameterValueEntry(Model):
+    name: ParameterName
+    value: Count
+
+
+class ParametersEntry(Model):
+    """Other values for some parameters above the due height."""
+
+    kind: Literal["parameters"]
+    values: tuple[ParameterValueEntry, ...]
+
+
 ChangeEntry: TypeAlias = Annotated[
-    ReplicaSetEntry | AdmissionEntry | RemovalEntry, Field(discriminator="kind")
+    ReplicaSetEntry | AdmissionEntry | RemovalEntry | ParametersEntry, Field(discriminator="kind")
 ]
 
 
@@ -70,13 +83,22 @@ class ProposalEntry(Model):
     proposer: Identifier
     change: ChangeEntry
     due_height: Count
-    """Not adopted below it, it lapses; a replica set takes over above it."""
+    """Not adopted below it, it lapses; replica set and parameters change above it."""
     adopted_height: Count
     """0 until adopted."""
     lapsed: bool
     approved_by: tuple[Identifier, ...]
     """Institutions, suspended ones not counted."""
     rejected_by: tuple[Identifier, ...]
+
+
+class ParameterAnswer(Model):
+    """A parameter of the contracts, and between what a vote can move it."""
+
+    name: ParameterName
+    value: Count
+    value_min: Count
+    value_max: Count
 
 
 class RecoveryEntry(Model):
@@ -95,5 +117,7 @@ class GovernanceAnswer(Model):
     electorate: tuple[Identifier, ...]
     """Institutions that have a voice."""
     nodes: tuple[NodeAnswer, ...]
+    parameters: tuple[ParameterAnswer, ...]
+    """What contracts use in the next block."""
     proposals: tuple[ProposalEntry, ...]
     recoveries: tuple[RecoveryEntry, ...]

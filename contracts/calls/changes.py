@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
@@ -61,4 +61,23 @@ class Removal(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, 
     institution: Identifier
 
 
-Change: TypeAlias = ReplicaSetChange | Admission | Removal
+ParameterName = Literal["alert_refusals_per_hour", "mandate_term_ms_max", "ticket_age_ms_max"]
+
+
+class ParameterValue(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One parameter of the contracts; the contract knows its range."""
+
+    name: ParameterName
+    value: Annotated[int, Meta(ge=1, le=2**53)]
+
+
+class ParametersChange(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, kw_only=True, tag="parameters"
+):
+    """Other values for some of the parameters above the height that the proposal names."""
+
+    values: Annotated[tuple[ParameterValue, ...], Meta(min_length=1, max_length=3)]
+    """In ascending order of their names, each once."""
+
+
+Change: TypeAlias = ReplicaSetChange | Admission | Removal | ParametersChange

@@ -50,6 +50,9 @@ def test_a_recovery_is_not_prepared_before_the_first_block_nor_from_any_file(tmp
 def test_governance_says_what_is_out_of_form(tmp_path: Path) -> None:
     create_local_network(tmp_path / "net", node_count=1)
     assert run("governance", "vote", "no id", "--network", tmp_path / "net").exit_code == 2
+    for text in ("ticket_age_ms_max", "ticket_age_ms_max=-1", "unknown=1"):
+        words = ("governance", "propose-parameters", "--set", text, "--network", tmp_path / "net")
+        assert run(*words).exit_code == 2
     key = tmp_path / "key.pem"
     write_key_file(key, generate_signing_key())
     absent = run(

@@ -32,22 +32,22 @@ PINNED = {
     "folders/aliases": "c8b3a584cdfa821c548ff104fbf968edf86cee47a3147a66944c982f0699eafd",
     "folders/mandates": "9a84b1df260f4946a8bb67f673aede51bf95554b3dc8fab329c8efaf0fc54fdb",
     "governance/founding": "2f7e513fda39ba55a2669dc63b1ec4e0923865fe34de0b70bbc92de6693f6a4a",
-    "governance/node_keys": "60b9e43887003370b5a74bf92e0bc2f33b2fea07c3dd969d713f750aa5c8d576",
-    "governance/nodes": "ab9532bd0c244a41d498f9571fd725467f4e5282c329227aae4dc258693309c5",
+    "governance/node_keys": "ccf7b187cb5b88ffc9922fa6bf9335c8e31fd371043f3213a7c8eb957e44022a",
+    "governance/nodes": "8f0bbdbdb1d512e98ce8f31195f65cc0edc6910b9309d1be6b28e7aec431f524",
     "governance/numbers": "1491b3e430c7eaa55326328596a3b17d9779491eb528755257018431c103e99c",
     "governance/parameters": "4bfb00d53b79bb0d5dd1604a557b280c733f5c2d434b476533c73916c113e1a0",
-    "governance/proposals": "bd49e276e016b1dc94d218f95eb25793d6e1a0057c344d28ab25effdd17dba4e",
-    "governance/replica_set": "720dc30323e967f3d0269528f83139c7910c09e636581a3f455336382b2e3821",
-    "governance/revisions": "62106d5a5c138f82f88df6b50167ce31cd4eab66bcb2d2a7bd5f6a0b774acff3",
-    "governance/scheduled": "5c38e68f23880975b836f67fb90b94b41f5af8d7ecc8e2b967d6671351986b5c",
-    "governance/votes": "806e3784bfc17596ec12467fa4c4a0f97715a3aeee218d9a2f4357c70d6f79d3",
+    "governance/proposals": "86cfe4f7610408e1867b741c3dfc60828cffa78d2fe20adf1d5a63f3fa3d5517",
+    "governance/replica_set": "6e40820eeb34c733e610a31e6c311538849ace001f252697e6510b562e7af240",
+    "governance/revisions": "5a95f77c9102ba85905e3b2768da320cdf91dd103d873000ce168b978c4a8f02",
+    "governance/scheduled": "2facd1ab6b1e1a2592507012743c4f6508f0c6ef1cc4312b534187d72ebf6f4d",
+    "governance/votes": "8db287a18d3fb537d8bdca921c7e146a099e76894fe3ba66af2724d90a1411c8",
     "monitoring/alerts": "72322e361b52b7a2982804c629185cbb902f7c504ee831645c0cdf2a324ecad2",
     "monitoring/awaited_outcomes": "98adf7766ad4d852459b4214b6d3d34eb1993d8421a8842aec97a964d6a8695a",
     "monitoring/daily": "75badf67d4b830a30644ad68007df1cb1ac68d4e565b3e3f702dc9cc668fcb82",
     "monitoring/mismatches": "85ff830846964db734dcea76bb02e8f57c64785247351ffda1c2090f13f89382",
     "monitoring/open_alerts": "79ee67e4d536a50ce2e931d23943b413c5bdabc397a8ebbd6d4cc8a72f21e786",
     "monitoring/outcome_queue": "c047dd5366805d109f12801353111f385bd80900fea07e4cb361a01ef0165187",
-    "monitoring/refusals": "2ca8a4e66aa1b6b67116a1a2bf187993641157b37b3092a543d25afb277db0c5",
+    "monitoring/refusals": "fc57380f44885cea8c82d61e2c8412dc0d7b2aaff351bdb46825da81de6ee6bc",
     "monitoring/totals": "8b6598de95e3de7accbba5969cc94f8ad58e0f4b572a31bda731dcc48492fc49",
     "registry/electorate": "b50826439ad9ee166b6c0f1b9907d4481c650e9b89028f39ad76228fcf168420",
     "registry/institutions": "019942dc4671785fd929d18457ebda0f8860d77065410a6a417bf482fc4f728e",
@@ -95,7 +95,7 @@ def make_request(ledger: Ledger) -> changes.Admission:
 
 
 def run_membership(ledger: Ledger) -> None:
-    """A node is registered and added, another key scheduled for it, an institution admitted."""
+    """A node is added and gets another key, an institution is admitted, parameters are about to change."""
     keys = [ledger.make_key(name) for name in ("new node", "its next key")]
     proofs = [
         key.sign(tags.NODE_KEY, encode((ledger.chain_id, ledger.other.institution, key.public_key)))
@@ -120,6 +120,11 @@ def run_membership(ledger: Ledger) -> None:
     ledger.run(ledger.other, governance.Propose(admission, make_request(ledger), ledger.height + 9))
     ledger.run(ledger.hospital, governance.Vote(admission, True))
     ledger.run(ledger.regulator, governance.Vote(admission, True))
+    parameters, age = ledger.make_id("parameters"), changes.ParameterValue("ticket_age_ms_max", 60_000)
+    values = changes.ParametersChange(values=(age,))
+    ledger.run(ledger.other, governance.Propose(parameters, values, ledger.height + 5))
+    ledger.run(ledger.hospital, governance.Vote(parameters, True))
+    ledger.run(ledger.regulator, governance.Vote(parameters, True))
 
 
 def compute_digests(ledger: Ledger) -> dict[str, str]:

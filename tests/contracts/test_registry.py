@@ -9,7 +9,8 @@ import pytest
 from contracts import registry
 from contracts.calls import registry as calls
 from contracts.catalog import CONTRACTS, compute_genesis_rows, find_institution
-from contracts.governance import get_founding, get_parameters
+from contracts.governance import get_founding
+from contracts.parameters import get_parameters
 from crypto import tags
 from crypto.encoding import encode
 from crypto.signatures import SigningKey

@@ -8,7 +8,15 @@ from pathlib import Path
 from gateway.contract_advice import ADVICE, get_advice
 
 CONTRACTS = Path(__file__).parents[2] / "contracts"
-GOVERNANCE = {"admissions.py", "governance.py", "electorate.py", "nodes.py", "replica_sets.py", "schedule.py"}
+GOVERNANCE = {
+    "admissions.py",
+    "electorate.py",
+    "governance.py",
+    "nodes.py",
+    "parameters.py",
+    "replica_sets.py",
+    "schedule.py",
+}
 """Signed by institutions themselves, never by the gateway."""
 UNREACHED = {
     "already_frozen": "folders are frozen by transactions that institutions sign",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from client import Refused
-from contracts.calls.changes import ReplicaSetChange
+from contracts.calls.changes import ParametersChange, ParameterValue, ReplicaSetChange
 from contracts.calls.governance import Propose, RegisterNode, Vote
 from contracts.calls.registry import SuspendInstitution
 from crypto import tags
@@ -68,3 +68,22 @@ async def test_governance_is_not_for_everybody(consortium: Any) -> None:
     with pytest.raises(Refused) as refused:
         await doctor.get_governance()
     assert refused.value.status == 403
+
+
+async def test_parameters_are_shown_with_their_ranges_and_as_they_stand(consortium: Any) -> None:
+    east, west, watch = consortium.east, consortium.west, consortium.watch
+    officer = await consortium.login(east)
+    found = {item.name: item for item in (await officer.get_governance()).parameters}
+    age = found["ticket_age_ms_max"]
+    assert (age.value_min, age.value_max) == (1_000, 3_600_000)
+    change = ParametersChange(values=(ParameterValue("ticket_age_ms_max", 45_000),))
+    height = east.chain.head.height + 4
+    await officer.submit_and_wait(consortium.sign(east).sign(Propose(PROPOSAL, change, height)))
+    await officer.submit_and_wait(consortium.sign(west).sign(Vote(PROPOSAL, True)))
+    (entry,) = (await officer.get_governance()).proposals
+    assert [(item.name, item.value) for item in entry.change.values] == [("ticket_age_ms_max", 45_000)]
+    while east.chain.head.height < height:
+        registration = make_registration(consortium, watch)
+        await officer.submit_and_wait(consortium.sign(watch).sign(registration))
+    shown = {item.name: item.value for item in (await officer.get_governance()).parameters}
+    assert shown["ticket_age_ms_max"] == 45_000

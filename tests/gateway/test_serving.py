@@ -12,7 +12,9 @@ import pytest
 
 from client import TransactionSigner
 from contracts.calls.authorization import Authorize
+from contracts.calls.changes import ParametersChange, ParameterValue
 from contracts.calls.folders import FreezeAlias
+from contracts.calls.governance import Propose, Vote
 from contracts.calls.registry import SuspendInstitution
 from contracts.evidence import list_anchors
 from crypto import tags
@@ -242,6 +244,18 @@ class TestOldTicket:
     async def test_ticket_is_not_served_once_it_is_too_old(self, asked: Asked) -> None:
         await asyncio.sleep(0.5)
         assert (await asked.send(asked.build()))[0] == 404
+
+    async def test_a_vote_moves_the_age_for_tickets_that_are_there(self, asked: Asked) -> None:
+        consortium = asked.consortium
+        change = ParametersChange(values=(ParameterValue("ticket_age_ms_max", 60_000),))
+        proposal = Propose(bytes(16), change, consortium.east.chain.head.height + 2)
+        officer = await consortium.login(consortium.east)
+        await officer.submit_and_wait(consortium.sign(consortium.east).sign(proposal))
+        await asyncio.sleep(0.5)
+        assert (await asked.send(asked.build()))[0] == 404
+        await officer.submit_and_wait(consortium.sign(consortium.west).sign(Vote(bytes(16), True)))
+        assert consortium.east.chain.head.height == proposal.due_height
+        assert (await asked.send(asked.build()))[0] == 200
 
 
 class TestSmallDelivery:

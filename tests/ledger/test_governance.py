@@ -10,8 +10,9 @@ import pytest
 
 from contracts.admissions import compute_request_bytes
 from contracts.calls import governance as calls
-from contracts.calls.changes import Admission, Change
+from contracts.calls.changes import Admission, Change, ParametersChange, ParameterValue
 from contracts.electorate import get_electorate
+from contracts.parameters import get_parameters
 from contracts.proposals import list_proposals
 from crypto import tags
 from ledger.block_sync import begin_sync_commit, serve_blocks
@@ -93,3 +94,14 @@ def test_of_two_open_admissions_that_get_their_votes_in_one_block_one_is_carried
     adopted = [bool(row.adopted_height) for _, row in list_proposals(consortium.chain.state)]
     assert adopted == [True, False]
     assert replay(consortium).head.header.state_root == consortium.chain.head.header.state_root
+
+
+def test_replicas_that_replay_go_by_the_parameters_of_each_height(consortium: Consortium) -> None:
+    consortium.adopt(ParametersChange(values=(ParameterValue("ticket_age_ms_max", 45_000),)))
+    found = get_parameters(consortium.chain.state)
+    assert found is not None
+    assert found.ticket_age_ms_max == 45_000
+    consortium.commit(consortium.register(3, "node 4"))
+    late = replay(consortium)
+    assert get_parameters(late.state) == found
+    assert late.head.header.state_root == consortium.chain.head.header.state_root
