@@ -16,7 +16,13 @@ from cli.acting_institution import (
     read_key,
 )
 from cli.admission import propose_admission, propose_removal, request_admission, show_request
-from cli.contract_changes import parameters, propose_parameters
+from cli.contract_changes import (
+    contracts,
+    parameters,
+    propose_contract,
+    propose_parameters,
+    require_known_contract,
+)
 from cli.output import show, show_rows
 from cli.session import (
     DEFAULT_FOLDER,
@@ -37,6 +43,8 @@ governance_app.command("propose-admission")(propose_admission)
 governance_app.command("propose-removal")(propose_removal)
 governance_app.command("parameters")(parameters)
 governance_app.command("propose-parameters")(propose_parameters)
+governance_app.command("contracts")(contracts)
+governance_app.command("propose-contract")(propose_contract)
 
 ReplicasOption = Annotated[list[int] | None, typer.Option(help="A replica id; may be given more than once.")]
 
@@ -109,7 +117,10 @@ def vote(
     as_json: JsonOption = False,
 ) -> None:
     """Vote as this node's institution; a later vote takes the place of an earlier one."""
-    answer = ActingInstitution(folder, node).send(calls.Vote(read_identifier(proposal, "PROPOSAL"), approve))
+    voter, identifier = ActingInstitution(folder, node), read_identifier(proposal, "PROPOSAL")
+    if approve:
+        require_known_contract(voter.get_governance(), identifier)
+    answer = voter.send(calls.Vote(identifier, approve))
     show({"height": answer.height, "adopted": decode_adopted(answer)}, as_json=as_json)
 
 
@@ -192,6 +203,8 @@ def _describe_change(change: models.ChangeEntry) -> str:
             return f"remove institution {change.institution}"
         case models.ParametersEntry():
             return f"set {', '.join(f'{item.name} {item.value}' for item in change.values)}"
+        case models.ContractEntry():
+            return f"activate version {change.version} of contract {change.contract}"
     assert_never(change)
 
 

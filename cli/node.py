@@ -103,7 +103,8 @@ def _look_at_ledger(settings: NodeSettings, genesis: Genesis) -> str:
     except LedgerError as error:
         fail(str(error))
     try:
-        return f"ok: height {chain.head.height}, of this genesis"
+        warning = chain.find_contract_warning()
+        return warning or f"ok: height {chain.head.height}, of this genesis"
     finally:
         chain.close()
 

@@ -17,6 +17,7 @@ import msgspec
 
 from config.errors import Fault, GenesisFileError
 from consensus.replica_set import Member, ReplicaSet
+from contracts.calls.changes import ContractVersion
 from crypto.encoding import EncodingError
 from ledger.genesis import Genesis, Institution, Parameters, decode_genesis
 
@@ -121,10 +122,11 @@ _STRUCTS: Final[dict[str, type[msgspec.Struct]]] = {
     "institutions": Institution,
     "replica_set": ReplicaSet,
     "members": Member,
+    "contracts": ContractVersion,
 }
 _BYTES: Final = {(Institution, "institution"), (Member, "institution"), (None, "public_key")}
-_TEXTS: Final = {"network", "kind", "name", "gateway_url"}
-_LISTS: Final = {"institutions", "members"}
+_TEXTS: Final = {"network", "kind", "name", "gateway_url", "contract"}
+_LISTS: Final = {"institutions", "members", "contracts"}
 _EXPECTED: Final = {
     "bytes": "bytes in lower-case hexadecimal",
     "integer": "an integer",

@@ -14,6 +14,7 @@ from typing import Final
 
 from consensus.replica_set import Member, ReplicaSet
 from contracts.calls.registry import InstitutionKind
+from contracts.catalog import NEWEST
 from crypto.key_files import generate_signing_key
 from crypto.signatures import SigningKey
 from ledger.genesis import Genesis, Institution, Parameters
@@ -102,6 +103,7 @@ def compose_genesis(
                 for number, founder in enumerate(founders)
             ),
         ),
+        contracts=NEWEST,
     )
 
 

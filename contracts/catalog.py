@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Protocol
 
-from contracts import authorization, electorate, evidence, folders, governance, monitoring, registry
+from contracts import authorization, electorate, evidence, folders, governance, monitoring, registry, versions
 from contracts import nodes as node_rows
 from contracts import replica_sets as set_rows
 from contracts.aliases import get_alias
+from contracts.calls.changes import ContractVersion
 from contracts.calls.registry import InstitutionKind
 from contracts.contract import Contract
 from contracts.parameters import ParametersRow, parameters
@@ -17,12 +18,19 @@ from contracts.registry import InstitutionRow, KeyRow
 from contracts.replica_sets import ReplicaRow, ReplicaSetRow
 from contracts.tables import ReadableState
 
-CONTRACTS: Final[Mapping[str, Contract]] = MappingProxyType(
-    {
-        module.contract.name: module.contract
-        for module in (authorization, evidence, folders, governance, monitoring, registry)
-    }
+RELEASES: Final[tuple[Contract, ...]] = tuple(
+    module.contract for module in (authorization, evidence, folders, governance, monitoring, registry)
 )
+"""Every version of every contract that this software can run. A next version joins those before it: a block
+is executed by the version that was active at its height, for ever."""
+
+CONTRACTS: Final[Mapping[str, Contract]] = MappingProxyType(
+    {contract.name: contract for contract in sorted(RELEASES, key=lambda item: item.version)}
+)
+"""The newest version of each."""
+
+NEWEST: Final = tuple(ContractVersion(name, CONTRACTS[name].version) for name in sorted(CONTRACTS))
+"""What a network that is founded with this software begins with."""
 
 
 class Founder(Protocol):
@@ -55,6 +63,7 @@ def compute_genesis_rows(
     *,
     institutions: Sequence[Founder],
     replicas: Sequence[FoundingReplica],
+    contracts: Sequence[ContractVersion],
     mandate_term_ms_max: int,
     ticket_age_ms_max: int,
     alert_refusals_per_hour: int,
@@ -67,10 +76,13 @@ def compute_genesis_rows(
     )
     founding = governance.FoundingRow(
         institutions=tuple(sorted(founder.institution for founder in institutions)),
-        contracts=tuple(sorted((contract.name, contract.version) for contract in CONTRACTS.values())),
+        contracts=tuple(contracts),
     )
     rows = {
         parameters.compute_state_key(governance.KEY): parameters.encode_row(values),
+        versions.versions.compute_state_key(versions.KEY): versions.versions.encode_row(
+            versions.VersionsRow(active=tuple(contracts))
+        ),
         governance.founding.compute_state_key(governance.KEY): governance.founding.encode_row(founding),
         **_compute_membership_rows(institutions, replicas),
     }

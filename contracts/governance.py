@@ -34,6 +34,7 @@ from contracts.registry import require_institution
 from contracts.replica_sets import compute_key_rows, compute_next_set, list_members_to_come, replica_set
 from contracts.schedule import Subject
 from contracts.tables import ReadableState, Table
+from contracts.versions import compute_next_versions, versions
 
 contract: Final = Contract("governance", version=1, writes=("registry",))
 
@@ -41,7 +42,7 @@ KEY: Final = b"current"
 """Tables of one row have it under this key, those of subjects among them."""
 
 REPLACED: Final[Mapping[Subject, Table[Any]]] = MappingProxyType(
-    {"replica_set": replica_set, "parameters": parameters}
+    {"replica_set": replica_set, "parameters": parameters, "contracts": versions}
 )
 """Subjects that are one row, which the end of a block replaces."""
 
@@ -54,8 +55,8 @@ class FoundingRow(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
     institutions: tuple[bytes, ...]
     """Ids in ascending order."""
-    contracts: tuple[tuple[str, int], ...]
-    """Names and versions in ascending order."""
+    contracts: tuple[changes.ContractVersion, ...]
+    """In ascending order of their names."""
 
 
 founding: Final = Table("governance", "founding", FoundingRow)
@@ -173,7 +174,7 @@ def _check_signatures(context: Context, proposer: bytes, change: changes.Change)
                 propose_key(context, key.public_key, key.replica)
         case changes.Admission():
             verify_request(context.chain_id, change)
-        case changes.Removal() | changes.ParametersChange():
+        case changes.Removal() | changes.ParametersChange() | changes.ContractActivation():
             pass
 
 
@@ -195,6 +196,8 @@ def _weigh(context: Context, change: changes.Change) -> bytes:
             check_removal(context, change)
         case changes.ParametersChange():
             return parameters.encode_row(compute_next_parameters(context, change))
+        case changes.ContractActivation():
+            return versions.encode_row(compute_next_versions(context, change))
     return b""
 
 

@@ -49,6 +49,8 @@ def find_subject(change: changes.Change) -> Subject:
             return "institutions"
         case changes.ParametersChange():
             return "parameters"
+        case changes.ContractActivation():
+            return "contracts"
     assert_never(change)
 
 

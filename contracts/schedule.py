@@ -17,7 +17,7 @@ from contracts.context import Context
 from contracts.errors import Conflict
 from contracts.tables import ReadableState, Table
 
-Subject = Literal["replica_set", "institutions", "parameters"]
+Subject = Literal["replica_set", "institutions", "parameters", "contracts"]
 
 
 class ScheduledRow(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):

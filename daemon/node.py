@@ -94,6 +94,7 @@ class Node:
             view=status.view,
             primary=status.primary,
             replica=self._disks.replica,
+            warning=chain.find_contract_warning(),
         )
 
     def _build_gateway(self) -> web.Application:

@@ -10,6 +10,7 @@ from consensus.head import Head
 from consensus.replica import Replica
 from consensus.replica_set import Height, ReplicaId
 from crypto.signatures import verify_signature
+from daemon.contract_watch import ContractWatch
 from daemon.disks import Disks
 from daemon.key_handover import KeyHandover
 from daemon.lifetime import Ending, Lifetime
@@ -152,6 +153,7 @@ class Parts:
             on_handover=lambda: lifetime.end(Ending.FOR_NEW_KEY),
         )
         chain.subscribe(known.on_block)
+        chain.subscribe(ContractWatch(chain).on_block)
         chain.subscribe(handover.on_block)
 
     def _serve_peers(self) -> None:

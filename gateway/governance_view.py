@@ -65,6 +65,7 @@ class GovernanceView:
                 for row in list_nodes(chain.state)
             ),
             parameters=_describe_parameters(chain.state),
+            contracts=_describe_contracts(chain),
             proposals=tuple(
                 self._describe(proposal, row, frozenset(voices))
                 for proposal, row in list_proposals(chain.state)
@@ -104,6 +105,19 @@ def _describe_parameters(state: ReadableState) -> tuple[models.ParameterAnswer, 
     )
 
 
+def _describe_contracts(chain: Chain) -> tuple[models.ContractAnswer, ...]:
+    active = chain.contract_set.read_versions(chain.state.get) or {}
+    names = {contract.name for contract in chain.contract_set.contracts} | active.keys()
+    return tuple(
+        models.ContractAnswer(
+            contract=name,
+            active_version=active.get(name, 0),
+            known_versions=chain.contract_set.list_versions(name),
+        )
+        for name in sorted(names)
+    )
+
+
 def _describe_change(change: changes.Change) -> models.ChangeEntry:
     match change:
         case changes.ReplicaSetChange():
@@ -134,4 +148,6 @@ def _describe_change(change: changes.Change) -> models.ChangeEntry:
                     models.ParameterValueEntry(name=item.name, value=item.value) for item in change.values
                 ),
             )
+        case changes.ContractActivation():
+            return models.ContractEntry(kind="contract", contract=change.contract, version=change.version)
     assert_never(change)

@@ -24,5 +24,7 @@ class Health:
     async def _handle_ready(self, request: web.Request) -> web.StreamResponse:
         """503 with the reason while clients had better go elsewhere."""
         readiness = self._get_readiness()
-        body = {"ready": readiness.is_ready, "reason": readiness.reason}
+        body: dict[str, object] = {"ready": readiness.is_ready, "reason": readiness.reason}
+        if readiness.warning:
+            body["warning"] = readiness.warning
         return web.json_response(body, status=200 if readiness.is_ready else 503)

@@ -98,6 +98,7 @@ class LedgerView:
             pending=len(self._chain.mempool),
             ready=readiness.is_ready,
             reason=readiness.reason,
+            warning=readiness.warning,
         )
         return build_json(answer)
 

@@ -42,6 +42,8 @@ class Readiness:
     view: int = 0
     primary: int = 0
     replica: int = -1
+    warning: str = ""
+    """What the operator has to do before a height comes."""
 
 
 GetReadiness = Callable[[], Readiness]

@@ -81,6 +81,7 @@ class Chain:
         self._speculations: OrderedDict[bytes, Speculation] = OrderedDict()
         self._subscribers: list[Subscriber] = []
         self.genesis = genesis
+        self.contract_set = contract_set
         self.chain_id: Digest = genesis.compute_chain_id()
         self._executor = Executor(contract_set, genesis.parameters, self.chain_id)
         self.mempool = Mempool(
@@ -103,7 +104,8 @@ class Chain:
         """Open a node's ledger, or create it with block 0 in an empty directory.
 
         Raises StoreFailed when the database is damaged or in use, GenesisMismatch when it holds another
-        ledger. `contract_set` defaults to the built-in contracts.
+        ledger, ContractUnknown when this software cannot execute the next block. `contract_set` defaults to
+        the built-in contracts.
         """
         settings = settings or LedgerSettings()
         contract_set = contract_set or load_built_in()
@@ -119,6 +121,7 @@ class Chain:
                 state_tree=state_tree,
                 history_tree=history_tree,
             )
+            contract_set.select(committed.state.get)
             return cls(committed, store=store, genesis=genesis, settings=settings, contract_set=contract_set)
         except BaseException:
             store.close()
@@ -318,6 +321,10 @@ class Chain:
         Raises NotHeld for another height than the head's, whose state is gone, and before block 1.
         """
         return self._committed.prove_state(state_key, height)
+
+    def find_contract_warning(self) -> str:
+        """Which scheduled contract this software lacks, and from which height; empty when it lacks none."""
+        return self.contract_set.warn_of_unknown(self.state.get)
 
     # Parts of the above
 

@@ -8,6 +8,7 @@
     ├── NotHeld           the asker's: this node does not hold, or cannot prove, what was asked for
     ├── SnapshotRefused   the peer's: a manifest or chunk is not what the certified header commits to
     ├── GenesisMismatch   the operator's: the node does not start
+    ├── ContractUnknown   the operator's: the ledger has switched on what this software lacks; the node halts
     ├── ResultsDiffer     nobody's to retry: a certified block gave other results here; the node halts
     └── StoreFailed       the disk's: the node halts, the database handle is never used again
         └── StoreInUse    another process has the database open
@@ -70,6 +71,17 @@ class SnapshotRefused(LedgerError):
 
 class GenesisMismatch(LedgerError):
     """The directory belongs to another ledger, or the genesis is not the one it was created from."""
+
+
+class ContractUnknown(LedgerError):
+    """A version of a contract is active that this software does not have; it can execute nothing any more."""
+
+    def __init__(self, contract: str, version: int, *, known: tuple[int, ...]) -> None:
+        found = ", ".join(map(str, known)) or "none"
+        super().__init__(
+            f"contract {contract}: version {version} is active in the next block, and this software has "
+            f"{found}; install software that has it and start the node again, it goes on where it stopped"
+        )
 
 
 class ResultsDiffer(LedgerError):

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Final
 
 from contracts.context import Context
+from contracts.contract import Contract
 from contracts.errors import CallFailed, UnknownMethod
 from contracts.tables import ReadableState
 from crypto.encoding import encode
@@ -57,7 +58,7 @@ class Executor:
     """Runs transactions on the contracts of one ledger."""
 
     def __init__(self, contract_set: ContractSet, parameters: Parameters, chain_id: bytes) -> None:
-        self._contracts = contract_set.contracts
+        self._select = contract_set.select
         self._close_block = contract_set.close_block
         self._parameters = parameters
         self._chain_id = chain_id
@@ -76,11 +77,12 @@ class Executor:
         """Execute in order, on `state` with the rows of `opening`, as block `height` of time `time_ms`.
 
         A transaction that this block may not hold is left out, and the first that does not fit ends it; when
-        `is_strict`, each of these raises BlockRefused instead. Raises StoreFailed, MemoryError,
-        RecursionError and OSError as they come.
+        `is_strict`, each of these raises BlockRefused instead. Raises ContractUnknown when this software
+        lacks what is active in this block; StoreFailed, MemoryError, RecursionError, OSError as they come.
         """
         overlay = BlockOverlay(state)
         overlay.merge(opening)
+        contracts = self._select(overlay.get)
         included: list[SignedTransaction] = []
         receipts: list[Receipt] = []
         seen: set[bytes] = set()
@@ -98,10 +100,13 @@ class Executor:
                 size_bytes -= transaction.size_bytes
                 continue
             seen.add(transaction.transaction_id)
-            receipt, spent = self._execute_one(overlay, transaction, height, len(included), time_ms)
-            operations += spent
+            context = self._open_context(overlay, transaction, height, time_ms)
+            code, results = _run_calls(contracts, context, transaction)
+            if code == OK:
+                overlay.merge(context.writes)
+            operations += context.operations_spent
+            receipts.append(_make_receipt(context, len(included), code, results))
             included.append(transaction)
-            receipts.append(receipt)
         overlay.merge(self._close_block(overlay, height))
         rows = tuple(map(encode, receipts))
         leaves = tuple(
@@ -137,49 +142,42 @@ class Executor:
             return "already_committed"
         return None
 
-    def _execute_one(
-        self, overlay: BlockOverlay, transaction: SignedTransaction, height: int, index: int, time_ms: int
-    ) -> tuple[Receipt, int]:
-        """The transaction's receipt, and the row operations that it took; its writes go to the overlay."""
-        body = transaction.body
-        context = Context(
+    def _open_context(
+        self, overlay: BlockOverlay, transaction: SignedTransaction, height: int, time_ms: int
+    ) -> Context:
+        return Context(
             overlay,
-            caller=body.sender,
+            caller=transaction.body.sender,
             chain_id=self._chain_id,
             height=height,
             block_time_ms=time_ms,
             transaction_id=transaction.transaction_id,
         )
-        code, results = self._run_calls(context, transaction)
-        if code == OK:
-            overlay.merge(context.writes)
-        receipt = Receipt(
-            1,
-            transaction.transaction_id,
-            height,
-            index,
-            code,
-            results,
-            tuple(context.events) if code == OK else (),
-        )
-        return receipt, context.operations_spent
 
-    def _run_calls(self, context: Context, transaction: SignedTransaction) -> tuple[str, tuple[bytes, ...]]:
-        """The receipt's code, and the encoded results when it is `ok`."""
-        calls = transaction.body.calls
-        results = []
-        try:
-            for call in calls:
-                contract = self._contracts.get(call.contract)
-                if contract is None:
-                    return UnknownMethod.code, ()
-                if len(calls) > 1 and call.method in contract.alone_methods:
-                    return NOT_ALONE, ()
-                results.append(contract.call(context, call.method, call.arguments))
-        except CallFailed as failure:
-            return failure.code, ()
-        except (MemoryError, RecursionError, OSError, StoreFailed):
-            raise
-        except Exception:
-            return CONTRACT_FAULT, ()
-        return OK, tuple(results)
+
+def _make_receipt(context: Context, index: int, code: str, results: tuple[bytes, ...]) -> Receipt:
+    events = tuple(context.events) if code == OK else ()
+    return Receipt(1, context.transaction_id, context.height, index, code, results, events)
+
+
+def _run_calls(
+    contracts: Mapping[str, Contract], context: Context, transaction: SignedTransaction
+) -> tuple[str, tuple[bytes, ...]]:
+    """The receipt's code, and the encoded results when it is `ok`."""
+    calls = transaction.body.calls
+    results = []
+    try:
+        for call in calls:
+            contract = contracts.get(call.contract)
+            if contract is None:
+                return UnknownMethod.code, ()
+            if len(calls) > 1 and call.method in contract.alone_methods:
+                return NOT_ALONE, ()
+            results.append(contract.call(context, call.method, call.arguments))
+    except CallFailed as failure:
+        return failure.code, ()
+    except (MemoryError, RecursionError, OSError, StoreFailed):
+        raise
+    except Exception:
+        return CONTRACT_FAULT, ()
+    return OK, tuple(results)

@@ -6,11 +6,13 @@ so spacing and key order of the file do not matter.
 
 from __future__ import annotations
 
-from typing import Annotated
+from itertools import pairwise
+from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
 from consensus.replica_set import ReplicaSet
+from contracts.calls.changes import ContractVersion
 from contracts.calls.fields import Identifier, KeyBytes, TimeMs
 from contracts.calls.registry import GatewayUrl, InstitutionKind, InstitutionName
 from contracts.electorate import INSTITUTIONS_MAX
@@ -20,6 +22,7 @@ from crypto.hashing import Digest, compute_digest
 from ledger.transaction import TRANSACTION_BYTES_MAX
 
 GENESIS_BYTES_MAX = 262_144
+CONTRACTS_MAX: Final = 64
 
 _Positive = Annotated[int, Meta(ge=1, le=2**53)]
 
@@ -66,6 +69,8 @@ class Genesis(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, 
     parameters: Parameters
     institutions: Annotated[tuple[Institution, ...], Meta(min_length=1, max_length=INSTITUTIONS_MAX)]
     replica_set: ReplicaSet
+    contracts: Annotated[tuple[ContractVersion, ...], Meta(max_length=CONTRACTS_MAX)]
+    """Active from the first block on, in ascending order of their names; all replicas must have them."""
 
     def __post_init__(self) -> None:
         known = {institution.institution for institution in self.institutions}
@@ -78,6 +83,8 @@ class Genesis(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, 
                 raise ValueError(f"replica {member.replica}: its institution is not in the genesis")
         if self.replica_set.epoch != 0:
             raise ValueError(f"epoch {self.replica_set.epoch} found, the first epoch is 0")
+        if any(first.contract >= second.contract for first, second in pairwise(self.contracts)):
+            raise ValueError("contracts are not in ascending order of their names, each once")
         if self.parameters.state_buckets_log2 % 4:
             raise ValueError("state_buckets_log2 is not a multiple of 4")
 

@@ -20,6 +20,7 @@ from consensus.replica_set import Member, ReplicaId, ReplicaSet
 from contracts.calls.changes import ReplicaSetChange
 from contracts.calls.folders import RegisterAlias
 from contracts.calls.governance import Propose
+from contracts.catalog import NEWEST
 from crypto.encoding import EncodingError, encode
 from crypto.signatures import SigningKey
 from ledger.block import compute_header_digest, compute_transactions_digest, decode_header
@@ -82,6 +83,7 @@ class ChainKit:
                 replica_set.epoch,
                 tuple(Member(m.replica, m.public_key, self._institution) for m in replica_set.members),
             ),
+            contracts=NEWEST,
         )
         self.chain_id: bytes = self._genesis.compute_chain_id()
         chain = Chain.open(self._directory / "genesis", self._genesis)

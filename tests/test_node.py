@@ -17,16 +17,20 @@ import pytest
 import structlog
 
 import node as node_module
+from client.signing import TransactionSigner, draw_identifier
 from config.local_network import LocalNetwork, create_local_network
 from config.log import configure_logging
 from config.settings import load_node_settings
 from consensus.journal import Journal
-from crypto.key_files import generate_signing_key, write_key_file
+from contracts.calls.changes import ContractActivation
+from contracts.calls.governance import Propose
+from crypto.key_files import generate_signing_key, read_key_file, write_key_file
 from daemon.disks import Disks
 from daemon.lifetime import Ending
 from daemon.node import Node
-from ledger.errors import StoreFailed
+from ledger.errors import ContractUnknown, StoreFailed
 from ledger.genesis import Parameters
+from ledger.transaction import encode_transaction
 from node import (
     DESCRIPTORS_WANTED,
     EXIT_NOT_STARTED,
@@ -190,6 +194,46 @@ async def test_rule_P7_a_failing_ledger_halts_the_node_with_its_reason(
     monkeypatch.setattr(opened[0]._disks.chain._store, "_database", FullDisk())
     assert await asyncio.wait_for(task, 20) is Ending.HALTED
     assert "No space left on device" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+async def test_a_node_that_lacks_a_contract_warns_and_stops_above_its_height(
+    network: LocalNetwork, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened: list[Node] = []
+
+    class Watched(Node):
+        def __init__(self, disks: Disks) -> None:
+            super().__init__(disks)
+            opened.append(self)
+
+    monkeypatch.setattr(node_module, "Node", Watched)
+    configure_logging("info")
+    task = asyncio.create_task(run_node(load_node_settings(folder / "node.toml"), stops_with_stdin=False))
+    async with asyncio.timeout(60):
+        while not (opened and opened[0].get_readiness().is_ready) and not task.done():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    running = opened[0]
+    chain, parts = running._disks.chain, running._parts
+    signer = TransactionSigner(
+        read_key_file(network.nodes[0].folder.institution_key_file), chain_id=network.chain_id
+    )
+    change = ContractActivation(contract="evidence", version=2)
+    due_height = chain.head.height + 20
+    transaction = signer.sign(Propose(draw_identifier(), change, due_height))
+    await parts.relay.submit([encode_transaction(transaction)])
+    async with asyncio.timeout(60):
+        while not ((found := running.get_readiness()).warning and found.is_ready):
+            assert not task.done()
+            await asyncio.sleep(0.01)
+    assert f"above height {due_height} contract evidence" in found.warning
+    assert await asyncio.wait_for(task, 60) is Ending.HALTED
+    said = capsys.readouterr().err
+    assert "contract unknown" in said
+    assert "ContractUnknown: contract evidence: version 2 is active in the next block" in said
+    assert "Traceback" not in said
+    with pytest.raises(ContractUnknown, match="this software has 1"):
+        Disks.open(load_node_settings(folder / "node.toml"))
 
 
 async def test_whatever_a_part_reports_as_fatal_halts_the_node(disks: Disks) -> None:

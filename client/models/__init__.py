@@ -48,6 +48,8 @@ from client.models.base import (
 from client.models.governance import (
     AdmissionEntry,
     ChangeEntry,
+    ContractAnswer,
+    ContractEntry,
     GovernanceAnswer,
     KeyChangeEntry,
     NodeAnswer,
@@ -97,6 +99,8 @@ __all__ = [
     "ChallengeRequest",
     "ChangeEntry",
     "Classes",
+    "ContractAnswer",
+    "ContractEntry",
     "Count",
     "End",
     "EventAnswer",

@@ -71,8 +71,17 @@ class ParametersEntry(Model):
     values: tuple[ParameterValueEntry, ...]
 
 
+class ContractEntry(Model):
+    """The next version of a contract above the due height."""
+
+    kind: Literal["contract"]
+    contract: str
+    version: Count
+
+
 ChangeEntry: TypeAlias = Annotated[
-    ReplicaSetEntry | AdmissionEntry | RemovalEntry | ParametersEntry, Field(discriminator="kind")
+    ReplicaSetEntry | AdmissionEntry | RemovalEntry | ParametersEntry | ContractEntry,
+    Field(discriminator="kind"),
 ]
 
 
@@ -83,7 +92,7 @@ class ProposalEntry(Model):
     proposer: Identifier
     change: ChangeEntry
     due_height: Count
-    """Not adopted below it, it lapses; replica set and parameters change above it."""
+    """Not adopted below it, it lapses; replica set, parameters and contracts change above it."""
     adopted_height: Count
     """0 until adopted."""
     lapsed: bool
@@ -99,6 +108,16 @@ class ParameterAnswer(Model):
     value: Count
     value_min: Count
     value_max: Count
+
+
+class ContractAnswer(Model):
+    """A contract of the ledger, or of this node's software."""
+
+    contract: str
+    active_version: Count
+    """In the next block; 0 while the ledger does not have it."""
+    known_versions: tuple[int, ...]
+    """What this node's software can run."""
 
 
 class RecoveryEntry(Model):
@@ -119,5 +138,6 @@ class GovernanceAnswer(Model):
     nodes: tuple[NodeAnswer, ...]
     parameters: tuple[ParameterAnswer, ...]
     """What contracts use in the next block."""
+    contracts: tuple[ContractAnswer, ...]
     proposals: tuple[ProposalEntry, ...]
     recoveries: tuple[RecoveryEntry, ...]

@@ -111,6 +111,8 @@ class StatusAnswer(Model):
     ready: bool
     reason: str
     """Why it is not ready; empty when it is."""
+    warning: str
+    """What its operator has to do before a height comes; empty when there is nothing."""
 
 
 class InstitutionAnswer(Model):

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
-from contracts.calls.fields import Identifier, KeyBytes, SignatureBytes
+from contracts.calls.fields import Identifier, KeyBytes, SignatureBytes, Version
 from contracts.calls.registry import GatewayUrl, InstitutionKind, InstitutionName
 
 REPLICAS_PER_CHANGE_MAX: Final = 100
@@ -80,4 +80,23 @@ class ParametersChange(
     """In ascending order of their names, each once."""
 
 
-Change: TypeAlias = ReplicaSetChange | Admission | Removal | ParametersChange
+ContractName = Annotated[str, Meta(min_length=1, max_length=40, pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class ContractVersion(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One version of one contract."""
+
+    contract: ContractName
+    version: Version
+
+
+class ContractActivation(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, kw_only=True, tag="contract"
+):
+    """The next version of a contract takes over above the height that the proposal names."""
+
+    contract: ContractName
+    version: Version
+
+
+Change: TypeAlias = ReplicaSetChange | Admission | Removal | ParametersChange | ContractActivation

@@ -11,7 +11,7 @@ import pytest
 
 from contracts.calls import authorization, evidence, folders, governance, monitoring, registry
 from contracts.calls.registry import InstitutionKind
-from contracts.catalog import CONTRACTS, compute_genesis_rows
+from contracts.catalog import CONTRACTS, NEWEST, compute_genesis_rows
 from contracts.context import Context, Event
 from contracts.errors import CallFailed
 from contracts.governance import close_block
@@ -220,6 +220,7 @@ def _make_ledger() -> Ledger:
     rows = compute_genesis_rows(
         institutions=FOUNDERS,
         replicas=REPLICAS,
+        contracts=NEWEST,
         mandate_term_ms_max=366 * 24 * HOUR_MS,
         ticket_age_ms_max=30_000,
         alert_refusals_per_hour=3,

@@ -36,11 +36,12 @@ PINNED = {
     "governance/nodes": "8f0bbdbdb1d512e98ce8f31195f65cc0edc6910b9309d1be6b28e7aec431f524",
     "governance/numbers": "1491b3e430c7eaa55326328596a3b17d9779491eb528755257018431c103e99c",
     "governance/parameters": "4bfb00d53b79bb0d5dd1604a557b280c733f5c2d434b476533c73916c113e1a0",
-    "governance/proposals": "86cfe4f7610408e1867b741c3dfc60828cffa78d2fe20adf1d5a63f3fa3d5517",
+    "governance/proposals": "eb122bbd2ac27884a5ae2e9072d95f9f09cafa5f74d80a3fe7b2cc46b48febbc",
     "governance/replica_set": "6e40820eeb34c733e610a31e6c311538849ace001f252697e6510b562e7af240",
     "governance/revisions": "5a95f77c9102ba85905e3b2768da320cdf91dd103d873000ce168b978c4a8f02",
     "governance/scheduled": "2facd1ab6b1e1a2592507012743c4f6508f0c6ef1cc4312b534187d72ebf6f4d",
-    "governance/votes": "8db287a18d3fb537d8bdca921c7e146a099e76894fe3ba66af2724d90a1411c8",
+    "governance/versions": "d081f8722c2b0368bac4252d9aa1940fb7fef7cb2c043d8c7bec7e9a0f585d8a",
+    "governance/votes": "14e8126108ca57bfbc5926b1b989a9aceaaf59fbbd8b7964170b57e458415022",
     "monitoring/alerts": "72322e361b52b7a2982804c629185cbb902f7c504ee831645c0cdf2a324ecad2",
     "monitoring/awaited_outcomes": "98adf7766ad4d852459b4214b6d3d34eb1993d8421a8842aec97a964d6a8695a",
     "monitoring/daily": "75badf67d4b830a30644ad68007df1cb1ac68d4e565b3e3f702dc9cc668fcb82",
@@ -124,6 +125,8 @@ def run_membership(ledger: Ledger) -> None:
     values = changes.ParametersChange(values=(age,))
     ledger.run(ledger.other, governance.Propose(parameters, values, ledger.height + 5))
     ledger.run(ledger.hospital, governance.Vote(parameters, True))
+    activation = changes.ContractActivation(contract="evidence", version=2)
+    ledger.run(ledger.other, governance.Propose(ledger.make_id("activation"), activation, ledger.height + 9))
     ledger.run(ledger.regulator, governance.Vote(parameters, True))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from contracts import registry
 from contracts.calls import registry as calls
-from contracts.catalog import CONTRACTS, compute_genesis_rows, find_institution
+from contracts.catalog import CONTRACTS, NEWEST, compute_genesis_rows, find_institution
 from contracts.governance import get_founding
 from contracts.parameters import get_parameters
 from crypto import tags
@@ -31,7 +31,7 @@ def test_genesis_rows_name_institutions_parameters_and_contracts(ledger: Ledger)
     assert parameters is not None
     assert parameters.ticket_age_ms_max == 30_000
     assert founding is not None
-    assert dict(founding.contracts) == dict.fromkeys(CONTRACTS, 1)
+    assert {item.contract: item.version for item in founding.contracts} == dict.fromkeys(CONTRACTS, 1)
     assert founding.institutions == tuple(row.institution for row in rows)
 
 
@@ -41,6 +41,7 @@ def test_genesis_rows_do_not_depend_on_the_order_of_institutions(ledger: Ledger)
         compute_genesis_rows(
             institutions=order,
             replicas=(),
+            contracts=NEWEST,
             mandate_term_ms_max=1,
             ticket_age_ms_max=1,
             alert_refusals_per_hour=1,

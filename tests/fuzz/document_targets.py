@@ -98,6 +98,7 @@ STATUS: Final = {
     "pending": 0,
     "ready": True,
     "reason": "",
+    "warning": "",
 }
 EVENT: Final = {
     "height": 1,

@@ -28,6 +28,7 @@ from client import Client, TransactionSigner
 from client.models import GrantRequest, MandateRequest, PatientAnswer
 from consensus.certificates import Certificate, Phase, VoteSignature, compute_vote_bytes
 from consensus.replica_set import Member, ReplicaSet
+from contracts.catalog import NEWEST
 from crypto import tags
 from crypto.key_files import generate_signing_key
 from crypto.signatures import SigningKey
@@ -289,6 +290,7 @@ async def consortium(
             for name, kind in kinds.items()
         ),
         replica_set=ReplicaSet(0, (Member(0, replica_key.public_key, b"east".ljust(16, b".")),)),
+        contracts=NEWEST,
     )
     orderer = Orderer(replica_key)
     server_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

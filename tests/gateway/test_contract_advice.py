@@ -16,6 +16,7 @@ GOVERNANCE = {
     "parameters.py",
     "replica_sets.py",
     "schedule.py",
+    "versions.py",
 }
 """Signed by institutions themselves, never by the gateway."""
 UNREACHED = {

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from client import Refused
-from contracts.calls.changes import ParametersChange, ParameterValue, ReplicaSetChange
+from contracts.calls.changes import ContractActivation, ParametersChange, ParameterValue, ReplicaSetChange
 from contracts.calls.governance import Propose, RegisterNode, Vote
 from contracts.calls.registry import SuspendInstitution
+from contracts.catalog import CONTRACTS
 from crypto import tags
 from crypto.encoding import encode
 from crypto.key_files import generate_signing_key
@@ -87,3 +88,15 @@ async def test_parameters_are_shown_with_their_ranges_and_as_they_stand(consorti
         await officer.submit_and_wait(consortium.sign(watch).sign(registration))
     shown = {item.name: item.value for item in (await officer.get_governance()).parameters}
     assert shown["ticket_age_ms_max"] == 45_000
+
+
+async def test_contracts_are_shown_as_active_and_as_the_software_has_them(consortium: Any) -> None:
+    officer = await consortium.login(consortium.east)
+    found = {item.contract: item for item in (await officer.get_governance()).contracts}
+    assert found.keys() == CONTRACTS.keys()
+    assert (found["evidence"].active_version, found["evidence"].known_versions) == (1, (1,))
+    change = ContractActivation(contract="consents", version=1)
+    height = consortium.east.chain.head.height + 50
+    await officer.submit_and_wait(consortium.sign(consortium.east).sign(Propose(PROPOSAL, change, height)))
+    (entry,) = (await officer.get_governance()).proposals
+    assert (entry.change.kind, entry.change.contract, entry.change.version) == ("contract", "consents", 1)

@@ -33,6 +33,17 @@ async def test_readiness_says_why_not(consortium: Any) -> None:
     assert (await consortium.request("GET", consortium.east, "/healthz"))[0] == 200
 
 
+async def test_what_the_operator_must_do_before_a_height_is_said_while_the_node_serves(
+    consortium: Any,
+) -> None:
+    assert "warning" not in (await consortium.request("GET", consortium.east, "/readyz"))[1]
+    consortium.east.readiness.append(Readiness(is_ready=True, warning="install newer software"))
+    status, body = await consortium.request("GET", consortium.east, "/readyz")
+    assert (status, body["warning"]) == (200, "install newer software")
+    client = await consortium.open(consortium.east)
+    assert (await client.get_status()).warning == "install newer software"
+
+
 async def test_metrics_parse_and_carry_no_ids(consortium: Any) -> None:
     await consortium.add_patient(consortium.east)
     await consortium.request("GET", consortium.east, "/v1/transactions/" + "ab" * 32)

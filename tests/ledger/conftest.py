@@ -150,11 +150,12 @@ class Kit:
                     Member(number, key.public_key, b"i" * 16) for number, key in enumerate(self.replica_keys)
                 ),
             ),
+            contracts=(),
         )
         self.chain_id = self.genesis.compute_chain_id()
         known: dict[bytes, bytes] = {self.sender.public_key: b"i" * 16, self.other.public_key: b"j" * 16}
         self.contract_set = ContractSet(
-            contracts={contract.name: contract},
+            contracts=(contract,),
             compute_genesis_rows=_compute_genesis_rows,
             find_institution=lambda state, public_key: known.get(public_key),
         )

@@ -12,10 +12,12 @@ from consensus.certificates import Certificate, Phase, VoteSignature, compute_vo
 from consensus.replica_set import Member, ReplicaSet
 from contracts.calls import governance as calls
 from contracts.calls.changes import Change, ReplicaSetChange
+from contracts.catalog import NEWEST
 from crypto import tags
 from crypto.encoding import encode
 from crypto.signatures import SigningKey
 from ledger.chain import Chain
+from ledger.contract_set import ContractSet
 from ledger.epochs import EpochChange
 from ledger.genesis import Genesis, Institution, Parameters
 from ledger.recovery_file import sign_change
@@ -32,7 +34,10 @@ def make_key(name: str) -> SigningKey:
 class Consortium:
     """Four institutions with a replica each, on the built-in contracts; every block is certified."""
 
-    def __init__(self, directory: Path, *, network: str = "epochs") -> None:
+    def __init__(
+        self, directory: Path, contract_set: ContractSet | None = None, *, network: str = "epochs"
+    ) -> None:
+        """The software of the first replica has the built-in contracts unless told."""
         self.directory = directory
         self._nonce = 0
         self.institutions = [bytes([number + 1]) * 16 for number in range(4)]
@@ -59,13 +64,14 @@ class Consortium:
                     for number, institution in enumerate(self.institutions)
                 ),
             ),
+            contracts=NEWEST,
         )
         self.chain_id = self.genesis.compute_chain_id()
         self.opened: list[Chain] = []
-        self.chain = self.open("first")
+        self.chain = self.open("first", contract_set)
 
-    def open(self, name: str) -> Chain:
-        self.opened.append(Chain.open(self.directory / name, self.genesis))
+    def open(self, name: str, contract_set: ContractSet | None = None) -> Chain:
+        self.opened.append(Chain.open(self.directory / name, self.genesis, contract_set=contract_set))
         return self.opened[-1]
 
     def sign(self, institution: int, method: str, arguments: msgspec.Struct) -> SignedTransaction:
@@ -130,6 +136,10 @@ class Consortium:
 
     def adopt(self, change: Change, *, by: int = 0) -> list[CommittedBlock]:
         """Propose and adopt a change that is due two blocks later, and reach that height."""
+        return [*self.propose_and_vote(change, by=by), self.commit()]
+
+    def propose_and_vote(self, change: Change, *, by: int = 0) -> list[CommittedBlock]:
+        """Two blocks: the proposal, and the votes that adopt it; it is due with the next."""
         self._nonce += 1
         proposal = self._nonce.to_bytes(16, "big")
         call = calls.Propose(proposal, change, self.chain.head.height + 3)
@@ -137,7 +147,6 @@ class Consortium:
         others = [number for number in range(4) if number != by]
         votes = [self.sign(number, "vote", calls.Vote(proposal, True)) for number in others[:2]]
         blocks.append(self.commit(*votes))
-        blocks.append(self.commit())
         return blocks
 
 

@@ -23,6 +23,7 @@ from msgspec import Struct
 from consensus.certificates import Certificate, VoteSignature
 from consensus.replica_set import Member, ReplicaSet
 from contracts.calls import authorization, evidence, folders, monitoring, registry
+from contracts.catalog import NEWEST
 from crypto.encoding import encode
 from crypto.signatures import SigningKey
 from ledger.chain import Chain
@@ -53,6 +54,7 @@ def build_genesis() -> Genesis:
             found("regulator", "regulator", REGULATOR),
         ),
         replica_set=ReplicaSet(0, (Member(0, HOSPITAL.public_key, name("hospital")),)),
+        contracts=NEWEST,
     )
 
 

@@ -14,6 +14,7 @@ from consensus.messages import Vote
 from consensus.replica_set import Member, ReplicaId, ReplicaSet
 from contracts.alerts import list_alerts
 from contracts.calls.monitoring import AcknowledgeAlert
+from contracts.catalog import NEWEST
 from contracts.equivocations import is_accused
 from crypto import tags
 from crypto.encoding import encode
@@ -59,6 +60,7 @@ class Setting:
             parameters=Parameters(state_buckets_log2=8),
             institutions=institutions,
             replica_set=ReplicaSet(0, members),
+            contracts=NEWEST,
         )
         self.chain = Chain.open(directory, genesis, LedgerSettings())
         self.failures: list[BaseException] = []

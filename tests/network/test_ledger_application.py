@@ -15,6 +15,7 @@ from consensus.certificates import Certificate, Phase, VoteSignature, compute_vo
 from consensus.ports import Freshness, Proposal
 from consensus.replica_set import Member, ReplicaId, ReplicaSet
 from contracts.calls.folders import RegisterAlias
+from contracts.catalog import NEWEST
 from crypto import tags
 from crypto.encoding import encode
 from crypto.signatures import SigningKey
@@ -37,6 +38,7 @@ GENESIS = Genesis(
     replica_set=ReplicaSet(
         0, tuple(Member(number, key.public_key, b"h" * 16) for number, key in enumerate(REPLICA_KEYS))
     ),
+    contracts=NEWEST,
 )
 CHAIN_ID = GENESIS.compute_chain_id()
 

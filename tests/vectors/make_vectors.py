@@ -73,6 +73,7 @@ def compute_vectors() -> dict[str, Any]:
         replica_set=ReplicaSet(
             0, tuple(Member(number, key.public_key, b"h" * 16) for number, key in enumerate(replicas))
         ),
+        contracts=(),
     )
     chain_id = genesis.compute_chain_id()
     transactions = [
@@ -87,7 +88,7 @@ def compute_vectors() -> dict[str, Any]:
     ]
     with tempfile.TemporaryDirectory() as directory:
         contract_set = ContractSet(
-            contracts={contract.name: contract},
+            contracts=(contract,),
             compute_genesis_rows=lambda genesis: {entries.prefix + b"0": encode(Entry(b"0", "zero"))},
             find_institution=lambda state, public_key: bytes(16),
         )
