@@ -124,6 +124,19 @@ def vote(
     show({"height": answer.height, "adopted": decode_adopted(answer)}, as_json=as_json)
 
 
+@governance_app.command("propose-cancellation")
+def propose_cancellation(
+    proposal: Annotated[str, typer.Argument(help="The id of one that is scheduled.")],
+    in_blocks: InBlocksOption = 1_000,
+    folder: NetworkOption = DEFAULT_FOLDER,
+    node: NodeOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Propose that a scheduled change is not made after all, and vote for it; it takes effect at once."""
+    change = changes.Cancellation(proposal=read_identifier(proposal, "PROPOSAL"))
+    show(ActingInstitution(folder, node).propose(change, in_blocks), as_json=as_json)
+
+
 @governance_app.command("list")
 def list_proposals(
     folder: NetworkOption = DEFAULT_FOLDER, node: NodeOption = "", as_json: JsonOption = False
@@ -205,6 +218,8 @@ def _describe_change(change: models.ChangeEntry) -> str:
             return f"set {', '.join(f'{item.name} {item.value}' for item in change.values)}"
         case models.ContractEntry():
             return f"activate version {change.version} of contract {change.contract}"
+        case models.CancellationEntry():
+            return f"cancel proposal {change.proposal}"
     assert_never(change)
 
 
@@ -213,5 +228,9 @@ def _name_state(item: models.ProposalEntry, height: int) -> str:
         return "lapsed"
     if not item.adopted_height:
         return "open"
-    is_at_once = isinstance(item.change, models.AdmissionEntry | models.RemovalEntry)
+    if item.cancelled_height:
+        return "cancelled"
+    is_at_once = isinstance(
+        item.change, models.AdmissionEntry | models.RemovalEntry | models.CancellationEntry
+    )
     return "effective" if is_at_once or height >= item.due_height else "scheduled"

@@ -121,6 +121,7 @@ def propose(context: Context, arguments: calls.Propose) -> bool:
         due_height=arguments.due_height,
         proposed_height=context.height,
         adopted_height=0,
+        cancelled_height=0,
     )
     _weigh(context, row.change)
     context.put(proposals, arguments.proposal, row)
@@ -174,8 +175,6 @@ def _check_signatures(context: Context, proposer: bytes, change: changes.Change)
                 propose_key(context, key.public_key, key.replica)
         case changes.Admission():
             verify_request(context.chain_id, change)
-        case changes.Removal() | changes.ParametersChange() | changes.ContractActivation():
-            pass
 
 
 def _weigh(context: Context, change: changes.Change) -> bytes:
@@ -198,6 +197,8 @@ def _weigh(context: Context, change: changes.Change) -> bytes:
             return parameters.encode_row(compute_next_parameters(context, change))
         case changes.ContractActivation():
             return versions.encode_row(compute_next_versions(context, change))
+        case changes.Cancellation():
+            schedule.require_scheduled(context, change.proposal, REPLACED)
     return b""
 
 
@@ -217,7 +218,18 @@ def _carry_out(context: Context, proposal: bytes, row: ProposalRow) -> None:
         case changes.Removal() as change:
             remove(context, change)
             _tell(context, "institution_removed", change.institution)
+        case changes.Cancellation() as change:
+            _cancel(context, change.proposal)
+            _tell(context, "cancelled", change.proposal)
     schedule.count_change(context, subject)
+
+
+def _cancel(context: Context, proposal: bytes) -> None:
+    """What is scheduled is not made; its proposal says so."""
+    schedule.drop_scheduled(context, schedule.require_scheduled(context, proposal, REPLACED))
+    row = context.get(proposals, proposal)
+    assert row is not None, "a change is scheduled that nobody proposed"
+    context.put(proposals, proposal, msgspec.structs.replace(row, cancelled_height=context.height))
 
 
 def close_block(state: ReadableState, height: int) -> Mapping[bytes, bytes | None]:

@@ -24,6 +24,8 @@ class ProposalRow(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     proposed_height: int
     adopted_height: int
     """0 until adopted."""
+    cancelled_height: int
+    """0 unless it was adopted, scheduled, and cancelled before it was effective."""
 
     def is_lapsed(self, revision: int, height: int) -> bool:
         """Whether block `height` can no longer adopt it, the subject being at `revision` by now."""
@@ -51,6 +53,8 @@ def find_subject(change: changes.Change) -> Subject:
             return "parameters"
         case changes.ContractActivation():
             return "contracts"
+        case changes.Cancellation():
+            return "schedule"
     assert_never(change)
 
 

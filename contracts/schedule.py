@@ -3,12 +3,13 @@
 A *subject* is what proposals are about, and what the others were weighed against when one of them is carried
 out: its revision counts these, and proposals that speak of an earlier revision have lapsed. Most subjects are
 one row, which another row replaces as a whole at the end of the block that a proposal names, so that every
-replica knows before the next block what holds there. Each has at most one such change before it.
+replica knows before the next block what holds there. Each has at most one such change before it. What is
+scheduled is a subject, too: until it is effective it can be cancelled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, Literal
 
 import msgspec
@@ -17,7 +18,7 @@ from contracts.context import Context
 from contracts.errors import Conflict
 from contracts.tables import ReadableState, Table
 
-Subject = Literal["replica_set", "institutions", "parameters", "contracts"]
+Subject = Literal["replica_set", "institutions", "parameters", "contracts", "schedule"]
 
 
 class ScheduledRow(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
@@ -60,6 +61,20 @@ def require_nothing_scheduled(context: Context, subject: Subject) -> None:
             f"a change of {subject} is effective at height {row.effective_height}: wait for it",
             code="change_scheduled",
         )
+
+
+def require_scheduled(context: Context, proposal: bytes, subjects: Iterable[Subject]) -> Subject:
+    """The subject that this proposal is about to change. Raises Conflict `not_scheduled`."""
+    for subject in subjects:
+        row = context.get(scheduled, compute_subject_key(subject))
+        if row is not None and row.proposal == proposal:
+            return subject
+    raise Conflict(f"proposal {proposal.hex()} is not about to be effective", code="not_scheduled")
+
+
+def drop_scheduled(context: Context, subject: Subject) -> None:
+    """The subject stays as it is, and what else was proposed about it is open again."""
+    context.delete(scheduled, compute_subject_key(subject))
 
 
 def compute_effective_rows(state: ReadableState, subject: Subject) -> Mapping[bytes, bytes | None]:

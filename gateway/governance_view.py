@@ -87,6 +87,7 @@ class GovernanceView:
             change=_describe_change(row.change),
             due_height=row.due_height,
             adopted_height=row.adopted_height,
+            cancelled_height=row.cancelled_height,
             lapsed=row.is_lapsed(revision, chain.head.height + 1),
             approved_by=tuple(institution.hex() for institution, vote in votes if vote.approve),
             rejected_by=tuple(institution.hex() for institution, vote in votes if not vote.approve),
@@ -150,4 +151,6 @@ def _describe_change(change: changes.Change) -> models.ChangeEntry:
             )
         case changes.ContractActivation():
             return models.ContractEntry(kind="contract", contract=change.contract, version=change.version)
+        case changes.Cancellation():
+            return models.CancellationEntry(kind="cancellation", proposal=change.proposal.hex())
     assert_never(change)

@@ -47,6 +47,7 @@ from client.models.base import (
 )
 from client.models.governance import (
     AdmissionEntry,
+    CancellationEntry,
     ChangeEntry,
     ContractAnswer,
     ContractEntry,
@@ -95,6 +96,7 @@ __all__ = [
     "Base64",
     "BlockAnswer",
     "BundleAnswer",
+    "CancellationEntry",
     "ChallengeAnswer",
     "ChallengeRequest",
     "ChangeEntry",

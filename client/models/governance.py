@@ -79,8 +79,15 @@ class ContractEntry(Model):
     version: Count
 
 
+class CancellationEntry(Model):
+    """A scheduled change that would not be made."""
+
+    kind: Literal["cancellation"]
+    proposal: Identifier
+
+
 ChangeEntry: TypeAlias = Annotated[
-    ReplicaSetEntry | AdmissionEntry | RemovalEntry | ParametersEntry | ContractEntry,
+    ReplicaSetEntry | AdmissionEntry | RemovalEntry | ParametersEntry | ContractEntry | CancellationEntry,
     Field(discriminator="kind"),
 ]
 
@@ -95,6 +102,8 @@ class ProposalEntry(Model):
     """Not adopted below it, it lapses; replica set, parameters and contracts change above it."""
     adopted_height: Count
     """0 until adopted."""
+    cancelled_height: Count
+    """0 unless it was cancelled before it was effective."""
     lapsed: bool
     approved_by: tuple[Identifier, ...]
     """Institutions, suspended ones not counted."""

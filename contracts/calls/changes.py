@@ -99,4 +99,15 @@ class ContractActivation(
     version: Version
 
 
-Change: TypeAlias = ReplicaSetChange | Admission | Removal | ParametersChange | ContractActivation
+class Cancellation(
+    Struct, frozen=True, array_like=True, forbid_unknown_fields=True, kw_only=True, tag="cancellation"
+):
+    """A change that is scheduled is not made after all."""
+
+    proposal: Identifier
+    """The adopted one."""
+
+
+Change: TypeAlias = (
+    ReplicaSetChange | Admission | Removal | ParametersChange | ContractActivation | Cancellation
+)

@@ -36,7 +36,7 @@ PINNED = {
     "governance/nodes": "8f0bbdbdb1d512e98ce8f31195f65cc0edc6910b9309d1be6b28e7aec431f524",
     "governance/numbers": "1491b3e430c7eaa55326328596a3b17d9779491eb528755257018431c103e99c",
     "governance/parameters": "4bfb00d53b79bb0d5dd1604a557b280c733f5c2d434b476533c73916c113e1a0",
-    "governance/proposals": "eb122bbd2ac27884a5ae2e9072d95f9f09cafa5f74d80a3fe7b2cc46b48febbc",
+    "governance/proposals": "43f782de9608cc5e1b0c6b383045abe5bba6119780558b956179ab5728d85bb0",
     "governance/replica_set": "6e40820eeb34c733e610a31e6c311538849ace001f252697e6510b562e7af240",
     "governance/revisions": "5a95f77c9102ba85905e3b2768da320cdf91dd103d873000ce168b978c4a8f02",
     "governance/scheduled": "2facd1ab6b1e1a2592507012743c4f6508f0c6ef1cc4312b534187d72ebf6f4d",

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from cli.acting_institution import ActingInstitution
 from cli.main import app
 from config.local_network import create_local_network, load_local_network
+from contracts.calls.changes import ContractActivation
 from ledger.genesis import Parameters
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -44,11 +46,12 @@ def wait_for(what: str, condition: Callable[[], bool], seconds: float = 60) -> N
         time.sleep(0.1)
 
 
-def adopt(*words: object, voters: tuple[str, ...] = ("general-hospital", "health-regulator")) -> None:
-    """The first institution proposes; with the last of the voters it is adopted."""
+def adopt(*words: object, voters: tuple[str, ...] = ("general-hospital", "health-regulator")) -> str:
+    """The first institution proposes; with the last of the voters it is adopted. The proposal's id."""
     made = run("governance", *words, "--in-blocks", 60)
     votes = [run("governance", "vote", made["proposal"], "--node", voter) for voter in voters]
     assert [vote["adopted"] for vote in votes] == [False, True]
+    return str(made["proposal"])
 
 
 def list_roles() -> dict[int, str]:
@@ -87,6 +90,28 @@ def test_an_admitted_institution_runs_a_node_of_its_own(folder: Path) -> None:
     run("network", "add-node", folder, "--name", NEWCOMER, "--institution-key", key)
     assert list_roles() == dict.fromkeys(range(4), "votes") | {4: "follows"}
     assert add_member(NEWCOMER) == 0
+
+
+def test_parameters_change_are_cancelled_and_no_contract_is_voted_for_that_a_node_lacks(
+    folder: Path,
+) -> None:
+    scheduled = adopt("propose-parameters", "--set", "ticket_age_ms_max=60000")
+    adopt("propose-cancellation", scheduled)
+    states = {row["proposal"]: row["state"] for row in run("governance", "list")}
+    assert states.pop(scheduled) == "cancelled"
+    assert set(states.values()) == {"effective"}
+    found = {row["name"]: row for row in run("governance", "parameters")}
+    assert (found["ticket_age_ms_max"]["value"], found["ticket_age_ms_max"]["value_min"]) == (30_000, 1_000)
+
+    contracts = {row["contract"]: row for row in run("governance", "contracts")}
+    assert (contracts["evidence"]["active_version"], contracts["evidence"]["known_versions"]) == (1, [1])
+    # Somebody else may have proposed it by other means.
+    other = ActingInstitution(folder, "general-hospital")
+    made = other.propose(ContractActivation(contract="evidence", version=2), 1_000)
+    for words in (("propose-contract", "evidence", "2"), ("vote", str(made["proposal"]))):
+        refused = CliRunner().invoke(app, ["governance", *words])
+        assert refused.exit_code == 1
+        assert "this node's software has no version 2" in refused.stderr
 
 
 @pytest.mark.soak
