@@ -18,7 +18,8 @@ from config.local_network import LocalNetwork, create_local_network
 from ledger.chunk_file import ChunkFile, ChunkKind
 from ledger.genesis import Parameters
 from ledger.snapshot_shelf import list_heights
-from tests.end_to_end.clients import Clients, open_clients
+from tests.end_to_end.clients import Clients, TransactionsExpired, open_clients
+from tests.end_to_end.ledger_audit import NetworkAudit, audit_network
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -51,8 +52,12 @@ def processes(network: LocalNetwork) -> Iterator[LocalProcesses]:
         yield running
 
 
-async def prune_and_wipe(clients: Clients, processes: LocalProcesses, victim: NodeProcess) -> int:
-    """Commit something, wait until nobody has the first blocks any more, wipe; how much is committed."""
+async def prune_and_wipe(
+    clients: Clients, processes: LocalProcesses, network: LocalNetwork, audit: NetworkAudit
+) -> int:
+    """Commit something, wait until nobody has the first blocks any more, wipe the last node; how much is
+    committed. The audit knows what the node had signed."""
+    victim = processes.nodes[3]
     await processes.wait_ready()
     clients.expiry_ms = EXPIRY_MS
     await clients.open_folder()
@@ -63,6 +68,7 @@ async def prune_and_wipe(clients: Clients, processes: LocalProcesses, victim: No
             while not (await clients.read_metrics(url))[PRUNED]:  # noqa: ASYNC110 - it is another process
                 await asyncio.sleep(0.1)
     victim.kill()
+    audit.gather(network.nodes[3])
     for name in ("ledger", "journal", "snapshots"):
         shutil.rmtree(victim.directory / "data" / name)
     return 101
@@ -134,9 +140,9 @@ async def work(clients: Clients) -> AsyncIterator[None]:
 async def test_rule_P6_a_wiped_node_joins_by_snapshot_past_a_liar_and_is_silent_first(
     network: LocalNetwork, processes: LocalProcesses
 ) -> None:
-    liar, victim = processes.nodes[0], processes.nodes[3]
+    liar, victim, audit = processes.nodes[0], processes.nodes[3], NetworkAudit(network)
     async with open_clients(network) as clients:
-        committed = await prune_and_wipe(clients, processes, victim)
+        committed = await prune_and_wipe(clients, processes, network, audit)
         recent = clients.sign(20)
         await clients.commit(recent, clients.urls[0])
         async with falsified_snapshots(liar):
@@ -149,26 +155,29 @@ async def test_rule_P6_a_wiped_node_joins_by_snapshot_past_a_liar_and_is_silent_
         assert {entry["replica"] for entry in refused} == {0}
         assert all("state chunk" in entry["reason"] for entry in refused)
         # What is in the window counts once, whoever is sent it again; and the joined node takes part.
-        with contextlib.suppress(ConnectionError):  # They may have expired by now.
+        with contextlib.suppress(ConnectionError, TransactionsExpired):
             await clients.submit(recent, victim.gateway_url)
-        await clients.commit(clients.sign(10), victim.gateway_url)
+        last = clients.sign(10)
+        await clients.commit(last, victim.gateway_url)
         statuses = await clients.wait_agreement(clients.urls, committed + 30)
         assert {status["history_size"] for status in statuses} == {committed + 30}
         assert len({(status["state_root"], status["history_root"]) for status in statuses}) == 1
+    processes.stop()
+    audit_network(network, [item.transaction_id for item in last], audit=audit)
 
 
 @pytest.mark.soak
 async def test_a_joining_node_that_is_killed_goes_on_with_what_it_had(
     network: LocalNetwork, processes: LocalProcesses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    victim = processes.nodes[3]
+    victim, audit = processes.nodes[3], NetworkAudit(network)
     for node in processes.nodes[:3]:
         node.stop()
     monkeypatch.setenv("CHARTCHAIN_NETWORK__FETCH__SNAPSHOT_REQUESTS_MAX", "4")
     monkeypatch.setenv("CHARTCHAIN_NETWORK__FETCH__ANSWER_BYTES_MAX", "4096")
     processes.start()
     async with open_clients(network) as clients:
-        await prune_and_wipe(clients, processes, victim)
+        await prune_and_wipe(clients, processes, network, audit)
         victim.start()
         held = 0
         async with asyncio.timeout(60):
@@ -192,6 +201,8 @@ async def test_a_joining_node_that_is_killed_goes_on_with_what_it_had(
         assert [entry["height"] for entry in read_log(victim, "joined")] == [begun[-1]["height"]]
         statuses = await clients.wait_agreement(clients.urls, 101)
         assert len({status["state_root"] for status in statuses}) == 1
+    processes.stop()
+    audit_network(network, (), audit=audit)
 
 
 def parse_parts(reason: str) -> int:
