@@ -31,8 +31,8 @@ class MempoolSettings:
     institutions have their part of the pool also while it is full."""
     relayed_factor: int = 2
     """The three bounds are so many times higher for what another node relays, having accepted it."""
-    part_bytes_max: int = 131_072
-    """What one institution may have of a block that this node proposes: about 350 anchors, or a seventh of a
+    part_bytes_max: int = 262_144
+    """What one institution may have of a block that this node proposes: about 700 anchors, or a quarter of a
     second of everybody's work."""
     refusals_max: int = 4_096
     """Refused transactions remembered by signed hash, so that a repeat costs no verification."""

@@ -75,6 +75,11 @@ class Clients:
         except (aiohttp.ClientError, TimeoutError):
             return "unreachable"
 
+    async def get_height(self, transaction: SignedTransaction, url: str) -> int:
+        """Of the block that holds a committed transaction."""
+        async with self._session.get(f"{url}/v1/transactions/{transaction.transaction_id.hex()}") as response:
+            return int((await response.json(content_type=None))["height"])
+
     async def commit(
         self, transactions: Sequence[SignedTransaction], url: str, *, timeout_seconds: float = 60.0
     ) -> None:
