@@ -17,7 +17,7 @@ MUTANTS = (
         edits=(
             Edit(
                 "ledger.block_sync:begin_sync_commit",
-                "certificate.verify(chain.chain_id, chain.replica_set)",
+                "certificate.verify(chain.chain_id, replica_set)",
                 "certificate.verify(chain.chain_id, chain.genesis.replica_set)",
             ),
         ),
