@@ -86,12 +86,14 @@ class Patience:
         self._note_progress()
 
     def note_commit(self, *, is_empty: bool) -> None:
-        """A block has become durable; an empty one is no progress."""
+        """A block has become durable; an empty one is no progress for those who wait."""
         if not is_empty:
             self._waiting_ms = None
             self._has_committed = True
             self._has_changed = self._has_changed or self.oldest is None
             self._note_progress()
+        elif self.oldest is None:
+            self.failed_views = 0  # Nothing was kept waiting by it.
 
     def _note_progress(self) -> None:
         if self._has_committed and self._has_changed:

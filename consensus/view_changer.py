@@ -18,6 +18,8 @@ from consensus.state import ReplicaState
 
 REJOIN_VIEWS_MAX: Final = 16
 """How far above mine a lone VIEW-CHANGE may be to be joined, so that nobody alone uses the views up."""
+OVERDUE_INTERVALS: Final = 3
+"""After so many idle intervals without a block the primary is taken to be gone, though nothing is pending."""
 
 
 class ViewChanger:
@@ -118,14 +120,21 @@ class ViewChanger:
             state.outbox.apply(ForwardOldest(primary=state.primary))
 
     def _needs_timer(self) -> bool:
-        """Something must be waited for: in a view the oldest transaction or an obligation, in a view change a
-        NEW-VIEW that a quorum has asked for (rules L1, L2). Whoever misses final blocks waits for these."""
+        """Something must be waited for: in a view the oldest transaction, an obligation or an overdue idle
+        block, in a view change a NEW-VIEW that a quorum has asked for (rules L1, L2). Whoever misses final
+        blocks waits for these.
+
+        Were the idle block not waited for, block time would stand still in a dead primary's turn until what
+        clients sign in their own time could not be taken any more, and nothing would ever be pending.
+        """
         state = self._state
         if state.catch_up.certificate is not None:
             return False
         if not state.views.is_active:
             return state.views.count_asking() >= state.credentials.replica_set.quorum.size
-        return state.patience.oldest is not None or state.obligation is not None
+        overdue_ms = OVERDUE_INTERVALS * state.settings.idle_block_interval_ms
+        is_overdue = state.now_ms - state.head_since_ms >= overdue_ms
+        return is_overdue or state.patience.oldest is not None or state.obligation is not None
 
     def _rejoin(self) -> None:
         """Follow a live peer that has waited for long in a higher view, so that it does not stay alone."""

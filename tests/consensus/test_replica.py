@@ -27,6 +27,7 @@ from consensus.messages import CommittedNotice, PrePrepare, Status, Vote
 from consensus.ports import Proposal
 from consensus.repair import compute_status
 from consensus.replica_set import Epoch, Height, ReplicaId, View
+from consensus.view_changer import OVERDUE_INTERVALS
 from consensus.votes import HEIGHTS_AHEAD, VIEWS_AHEAD, VIEWS_BEHIND, VoteLog
 from crypto import tags
 
@@ -529,10 +530,22 @@ def test_after_a_pause_of_the_whole_network_block_time_moves_on_at_once(
     assert cluster.get_heights() == [1] * 4
 
 
-def test_l2_with_a_dead_primary_and_nothing_to_do_nobody_changes_view(cluster: Cluster) -> None:
+def test_l2_with_a_dead_primary_and_nothing_to_do_only_an_overdue_idle_block_is_waited_for(
+    cluster: Cluster,
+) -> None:
+    """Else block time would stand still until nothing that clients sign could be taken any more."""
+    interval_ms = cluster.settings.idle_block_interval_ms
     cluster.crash(0)
-    cluster.run(600_000, 1_000)
+    heights = cluster.get_heights()[1:]
+    # A start counts like an interval that has passed.
+    cluster.run((OVERDUE_INTERVALS - 1) * interval_ms - 1_000, 1_000)
     assert [cluster.replicas[r].status.view_changes_sent for r in (1, 2, 3)] == [0] * 3
+    assert cluster.get_heights()[1:] == heights
+    cluster.run(20 * interval_ms, 1_000)
+    assert [cluster.replicas[r].status.view_changes_sent for r in (1, 2, 3)] == [1] * 3
+    assert [cluster.replicas[r].status.failed_views for r in (1, 2, 3)] == [0] * 3
+    assert min(cluster.get_heights()[1:]) > max(heights) + 15
+    cluster.check_agreement()
 
 
 def test_a_replica_does_nothing_before_its_first_tick(cluster_of: Callable[..., Cluster]) -> None:

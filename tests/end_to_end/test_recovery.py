@@ -161,6 +161,31 @@ async def test_rule_L1_commits_resume_when_a_partition_heals(tmp_path: Path) -> 
             await stop_and_audit(network, processes, traffic)
 
 
+@pytest.mark.soak
+async def test_rule_L2_a_dead_primary_does_not_stop_an_idle_ledger_for_good(tmp_path: Path) -> None:
+    """Were block time to stand still for an expiry window, nothing that is signed would be taken any more."""
+    window_ms = 5_000
+    parameters = Parameters(state_buckets_log2=8, idle_block_interval_ms=500, expiry_window_ms_max=window_ms)
+    network = create_local_network(tmp_path / "network", parameters=parameters)
+    with LocalProcesses.of_network(network) as processes:
+        processes.start()
+        await processes.wait_ready()
+        async with open_clients(network) as clients:
+            clients.expiry_ms = window_ms // 2
+            opening = await clients.open_folder()
+            primary = (await clients.get_status(clients.urls[0]))["primary"]
+            processes.nodes[primary].kill()
+            await asyncio.sleep(2 * window_ms / 1_000)
+            traffic = Traffic(clients, acknowledged=[opening])
+            working = asyncio.create_task(traffic.run([clients.urls[primary - 1]]))
+            await traffic.wait_progress(3)
+            traffic.stop()
+            await working
+        processes.start()
+        await processes.wait_ready()
+        await stop_and_audit(network, processes, traffic)
+
+
 @contextmanager
 def paused(processes: LocalProcesses) -> Iterator[None]:
     """Two of four stand still: those left have no quorum."""

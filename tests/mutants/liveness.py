@@ -59,12 +59,24 @@ MUTANTS = (
         edits=(
             Edit(
                 "consensus.view_changer:ViewChanger._needs_timer",
-                "return state.patience.oldest is not None or state.obligation is not None",
+                "return is_overdue or state.patience.oldest is not None or state.obligation is not None",
                 "return True",
             ),
         ),
         caught_by=NamedTest(
-            REPLICA_TESTS + "test_l2_with_a_dead_primary_and_nothing_to_do_nobody_changes_view"
+            REPLICA_TESTS
+            + "test_l2_with_a_dead_primary_and_nothing_to_do_only_an_overdue_idle_block_is_waited_for"
+        ),
+    ),
+    Mutant(
+        name="no_timer_for_an_overdue_idle_block",
+        rule="L2",
+        history="Found on this ledger: in a dead primary's turn block time stood still until all that clients"
+        " signed expired too far after it to be taken, so nothing was pending and no timer ever ran.",
+        edits=(Edit("consensus.view_changer:ViewChanger._needs_timer", "return is_overdue or ", "return "),),
+        caught_by=NamedTest(
+            REPLICA_TESTS
+            + "test_l2_with_a_dead_primary_and_nothing_to_do_only_an_overdue_idle_block_is_waited_for"
         ),
     ),
     Mutant(
