@@ -16,6 +16,7 @@ from bench.processes import LocalProcesses
 from cli.main import app
 from client.client import Client
 from client.errors import ClientError
+from client.models import StatusAnswer
 from client.signing import TransactionSigner, draw_identifier
 from config.local_network import LocalNetwork, LocalNode, create_local_network
 from contracts.calls.folders import RegisterAlias
@@ -64,7 +65,7 @@ def wait_for(what: str, condition: Callable[[], bool], seconds: float = 60) -> N
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-        time.sleep(0.1)
+        time.sleep(0.5)  # A gateway takes so many logins a minute.
 
 
 def commit_alias(network: LocalNetwork, node: LocalNode) -> str:
@@ -87,17 +88,38 @@ def stop_and_audit(
     return audit
 
 
-def get_epoch(network: LocalNetwork, node: LocalNode) -> int:
-    """-1 while the node does not answer: it starts again with its new key."""
+def find_status(network: LocalNetwork, node: LocalNode) -> StatusAnswer | None:
+    """None while the node does not answer: it is down, or starts again with its new key."""
 
-    async def run() -> int:
+    async def run() -> StatusAnswer:
         async with Client(node.gateway_url, network.ca_file, timeout_seconds=5) as client:
-            return (await client.get_status()).epoch
+            return await client.get_status()
 
     try:
         return asyncio.run(run())
     except ClientError:
-        return -1
+        return None
+
+
+def get_epoch(network: LocalNetwork, node: LocalNode) -> int:
+    status = find_status(network, node)
+    return -1 if status is None else status.epoch
+
+
+def get_head(network: LocalNetwork, node: LocalNode) -> int:
+    status = find_status(network, node)
+    return -1 if status is None else status.height
+
+
+def wait_until_all_follow(network: LocalNetwork, nodes: Sequence[LocalNode]) -> None:
+    """Until each is ready and has what the first one has now; what it has is compared by the audit."""
+    height = get_head(network, nodes[0])
+
+    def do_follow() -> bool:
+        statuses = [find_status(network, node) for node in nodes]
+        return all(status is not None and status.ready and status.height >= height for status in statuses)
+
+    wait_for(f"height {height} on all", do_follow)
 
 
 def adopt(
@@ -117,12 +139,6 @@ def adopt(
         return all(get_epoch(network, node) == epoch + 1 for node in running)
 
     wait_for("the next epoch", is_effective)
-
-
-def list_roots(network: LocalNetwork) -> set[tuple[int, str]]:
-    """Heights and state roots of all nodes; whether each is ready counts too."""
-    statuses = [ask(network, node, lambda client: client.get_status()) for node in network.nodes]
-    return {(status.height if status.ready else -1, status.state_root) for status in statuses}
 
 
 def list_signers(network: LocalNetwork, node: LocalNode) -> set[int]:
@@ -161,7 +177,7 @@ def test_a_replica_is_removed_and_another_gets_a_new_key_by_vote(
 
     # The removed node follows: it takes a transaction in, and finds the same state as the others.
     late = commit_alias(network, removed)
-    wait_for("one state everywhere", lambda: len(list_roots(network)) == 1)
+    wait_until_all_follow(network, network.nodes)
     for number, transaction in enumerate((*receipts, late)):
         file, source = tmp_path / f"{number}.receipt", first if number < len(receipts) else removed
         where = ("--network", network.directory, "--node", source.name)
@@ -187,13 +203,9 @@ def test_a_daemon_that_was_down_while_the_set_changed_catches_up_and_votes_witho
     wait_for("the epoch of the others", lambda: get_epoch(network, absent) == 2)
     committed.append(commit_alias(network, first))
     wait_for("the vote of the one that was down", lambda: absent.replica in list_signers(network, first))
-    wait_for("one state everywhere", lambda: len(list_roots(network)) == 1)
+    wait_until_all_follow(network, network.nodes)
     audit = stop_and_audit(network, processes, committed)
     assert audit.journals.epochs == {0, 1, 2}
-
-
-def get_head(network: LocalNetwork, node: LocalNode) -> int:
-    return int(ask(network, node, lambda client: client.get_status()).height)
 
 
 def recover(
@@ -236,7 +248,7 @@ def test_two_nodes_that_are_left_of_four_go_on_by_vote_of_the_institutions(
     remaining = LocalProcesses(processes.nodes[:2], network.ca_file)
     asyncio.run(remaining.wait_ready())
     after = commit_alias(network, first)
-    wait_for("one state", lambda: get_head(network, first) == get_head(network, second))
+    wait_until_all_follow(network, (first, second))
     found = ask(network, second, lambda client: client.get_governance())
     assert [entry.above_height for entry in found.recoveries] == [prepared["above_height"]]
     for transaction, recovered in ((before, []), (after, [prepared["above_height"]])):
@@ -276,13 +288,13 @@ def test_a_node_that_was_down_during_a_recovery_has_it_from_the_others_and_votes
     committed.append(commit_alias(network, first))
     assert late.replica in list_signers(network, first)
     proof, where = tmp_path / "proof", ("--network", network.directory, "--node", late.name)
-    wait_for("the last block", lambda: get_head(network, first) == get_head(network, late))
+    wait_until_all_follow(network, (first, late))
     command("evidence", "receipt", committed[-1], "--out", proof, *where)
     proved = command("evidence", "verify", proof, "--genesis", network.genesis_digest)
     assert proved["proved"]["recovered_above_heights"] == [prepared["above_height"]]
     processes.nodes[1].start()
     asyncio.run(LocalProcesses((*processes.nodes[:2], processes.nodes[3]), network.ca_file).wait_ready())
-    wait_for("one head", lambda: len({get_head(network, node) for node in (first, second, late)}) == 1)
+    wait_until_all_follow(network, (first, second, late))
     processes.stop()
     audit = audit_network(network, [bytes.fromhex(item) for item in committed], nodes=(first, second, late))
     audit.journals.gather(lost.folder.journal_directory)
