@@ -187,12 +187,12 @@ def test_founders_alone_never_make_newcomers_the_majority(ledger: Ledger) -> Non
 
 def test_a_suspended_institution_neither_proposes_nor_votes_nor_counts(ledger: Ledger) -> None:
     proposal = propose(ledger, ask(ledger), by=ledger.other)
-    ledger.run(ledger.hospital, calls.Vote(proposal, True))
     ledger.run(ledger.regulator, SuspendInstitution(ledger.other.institution, "breach"))
     assert ledger.fail(ledger.other, calls.Vote(proposal, True)) == "institution_suspended"
     again = calls.Propose(ledger.make_id("again"), ask(ledger), ledger.height + 11)
     assert ledger.fail(ledger.other, again) == "institution_suspended"
-    # Its vote from before is not one of the two that make the majority of three.
+    # Two of three decide, and its own vote from before is none of them.
+    assert ledger.run(ledger.hospital, calls.Vote(proposal, True)) is False
     assert ledger.run(ledger.clinic, calls.Vote(proposal, True)) is True
 
 

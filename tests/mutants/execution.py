@@ -73,7 +73,7 @@ MUTANTS = (
         "axelar-core #117).",
         edits=(
             Edit(
-                "ledger.executor:Executor._run_calls",
+                "ledger.executor:_run_calls",
                 "except Exception:\n        return CONTRACT_FAULT, ()",
                 "except Exception as fault:\n        return str(fault)[:40], ()",
             ),
@@ -103,12 +103,27 @@ MUTANTS = (
         "chain split.",
         edits=(
             Edit(
-                "ledger.executor:Executor._execute_one",
-                "if code == OK:\n        overlay.merge(context.writes)",
+                "ledger.executor:Executor.execute",
+                "if code == OK:\n            overlay.merge(context.writes)",
                 "overlay.merge(context.writes)",
             ),
         ),
         caught_by=NamedTest(EXECUTOR_TESTS + "test_a_failing_call_undoes_its_whole_transaction"),
+    ),
+    Mutant(
+        name="newest_software_decides",
+        rule="E2",
+        history="Bitcoin, March 2013 (BIP 50): blocks were judged by whatever software a node had, and the "
+        "chain split between 0.7 and 0.8.",
+        edits=(
+            Edit(
+                "ledger.contract_set:ContractSet.select", "active = self.read_versions(get)", "active = None"
+            ),
+        ),
+        caught_by=NamedTest(
+            "ledger/test_contract_versions.py::"
+            "test_the_next_version_takes_over_above_the_height_and_not_before"
+        ),
     ),
     Mutant(
         name="block_time_goes_back",
