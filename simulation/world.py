@@ -235,17 +235,11 @@ class World:
     def _await_voices(self) -> None:
         """Nobody stays silent after healing, whatever it had forgotten (rule P6).
 
-        Who was started again, or became a member, a moment ago has yet to hear the others; and silence ends
-        two heights later, which come with work only where a silent primary would propose idle blocks.
+        Who was started again, or became a member, a moment ago has yet to hear the others.
         """
-        for _ in range(2):
+        if self._list_silent():
             until_us = self.schedule.now_us + self.settings.healing_ms_max * 1_000
-            if not self._list_silent() or self.schedule.run(
-                until_us, is_done=lambda: not self._list_silent()
-            ):
-                return
-            self.clients.submit(1, 20_000)
-            self._await_progress("what was submitted to end a silence")
+            self.schedule.run(until_us, is_done=lambda: not self._list_silent())
         if silent := self._list_silent():
             raise InvariantBroken("progress", f"may still not vote: {'; '.join(silent)}")
 

@@ -39,7 +39,7 @@ def test_e4_replicas_come_and_go_and_change_keys_during_faults_and_view_changes(
 
 @pytest.mark.slow
 def test_e4_many_seeds_of_changing_sets() -> None:
-    run((*range(4, 40), 106, 117, 277, 1639, 1657, 3326))
+    run((*range(4, 40), 106, 117, 277, 1639, 1657, 3326, 6084, 7163))
 
 
 @pytest.mark.soak
