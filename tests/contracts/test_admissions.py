@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,13 +19,13 @@ from contracts.calls.registry import (
     RotateKey,
     SuspendInstitution,
 )
-from contracts.catalog import find_institution
+from contracts.catalog import NEWEST, compute_genesis_rows, find_institution
 from contracts.electorate import INSTITUTIONS_MAX, get_electorate
 from contracts.nodes import get_node
-from contracts.proposals import list_proposals
+from contracts.proposals import VoteRow, list_proposals, votes
 from crypto import tags
 from crypto.encoding import encode
-from tests.contracts.conftest import Founder
+from tests.contracts.conftest import FOUNDERS, REPLICAS, Founder
 
 if TYPE_CHECKING:
     from tests.contracts.conftest import Ledger
@@ -298,3 +299,36 @@ def test_an_institution_of_any_kind_can_be_admitted(ledger: Ledger, kind: Instit
     row = registry.get_institution(ledger.state, Founder("newcomer", kind).institution)
     assert row is not None
     assert row.kind == kind
+
+
+def make_large_ledger(ledger: Ledger, count: int) -> list[Founder]:
+    """Make the ledger one that so many institutions founded, the usual four among them."""
+    founders = [*FOUNDERS, *(Founder(f"member {number}", "hospital") for number in range(count - 4))]
+    ledger.state.rows = compute_genesis_rows(
+        institutions=founders,
+        replicas=REPLICAS,
+        contracts=NEWEST,
+        mandate_term_ms_max=1,
+        ticket_age_ms_max=1,
+        alert_refusals_per_hour=1,
+    )
+    return founders
+
+
+def cast_votes(ledger: Ledger, proposal: bytes, founders: Sequence[Founder]) -> None:
+    """As the transactions of so many would have left them."""
+    row = votes.encode_row(VoteRow(approve=True, height=1))
+    for founder in founders:
+        ledger.state.rows[votes.compute_state_key(proposal + founder.institution)] = row
+
+
+def test_the_largest_consortium_decides_within_the_bounds_of_one_call(ledger: Ledger) -> None:
+    founders = make_large_ledger(ledger, INSTITUTIONS_MAX)
+    ledger.run(ledger.regulator, SuspendInstitution(founders[-1].institution, "breach"))
+    # Of 999 that are active 500 decide: the proposer, 498 and the last one.
+    changes: tuple[Change, ...] = (Removal(institution=founders[-1].institution), ask(ledger))
+    for change in changes:
+        proposal = propose(ledger, change)
+        cast_votes(ledger, proposal, founders[1:499])
+        assert ledger.run(founders[500], calls.Vote(proposal, True)) is True
+    assert get_voices(ledger).registered_count == INSTITUTIONS_MAX
