@@ -94,7 +94,8 @@ class Startup:
     def open_epoch(self, height: int) -> bool:
         """What was heard in the epoch before says nothing of this one: whoever may not vote yet asks again.
 
-        `height` closed that epoch. True when silence had been decided upon, and now is not.
+        `height` is the last one at which I was in it: block sync may have led far into this one in one step.
+        True when silence had been decided upon, and now is not.
         """
         if self.may_vote(height) or self._is_journal_whole:
             return False

@@ -154,13 +154,13 @@ class ReplicaState:
 
         `replica_set` is the next height's where it is another one than before.
         """
-        self.head = head
+        height_before, self.head = self.head.height, head
         self.head_since_ms = self.now_ms
         self.catch_up.reach(head.height)
         if replica_set is not None:
             self.credentials = self.credentials.open_epoch(replica_set, head.epoch_base)
             self._open_epoch()
-            if self.startup.open_epoch(head.height):
+            if self.startup.open_epoch(height_before):
                 self.outbox.persist(SilenceRecord(0))
         self.guard.forget_through(head.height)
         self.agreement.close()

@@ -442,3 +442,29 @@ def test_p6_a_certificate_of_another_epoch_silences_nobody(cluster_of: type) -> 
     cluster.step(0, MessageReceived(sender=ReplicaId(1), message=forged))
     cluster.run(600)
     assert cluster.replicas[0].status.silent_reason.endswith("silent until height 3 is durable")
+
+
+def test_p6_silence_does_not_end_by_a_step_that_leads_far_into_the_next_epoch(outpaced: ClusterType) -> None:
+    """Block sync tells of many blocks at once: the wiped replica passes the end of its silence and of its
+    epoch in one step, and has heard nobody who knows what it said at height 6."""
+    outpaced.crash(0)
+    outpaced.disks[0].journal.clear()
+    outpaced.disks[0].chain.clear()
+    outpaced.disks[0].is_journal_missing = True
+    outpaced.start(0)
+    outpaced.drops[:] = [drop_commits]
+    isolate(outpaced, 0, 2, 3)
+    outpaced.run(500)
+    assert outpaced.replicas[0].status.silent_reason.endswith("silent until height 3 is durable")
+    unheard = (CommittedNotice, Recollection)
+    outpaced.drops[:] = [drop_commits, lambda _, target, m: target == 0 and isinstance(m, unheard)]
+    outpaced.synced.clear()
+    outpaced.run(1_500)
+    assert (0, 5) in outpaced.synced
+    status = outpaced.replicas[0].status
+    assert (status.epoch, status.height, status.is_starting) == (1, 5, True)
+    outpaced.drops.clear()
+    outpaced.run(8_000)
+    commit_blocks(outpaced, 3)
+    assert not outpaced.replicas[0].status.is_silent
+    outpaced.check_no_contradiction()
