@@ -84,7 +84,13 @@ class Serving:
     def serve_next(self) -> bool:
         """Answer the request whose turn it is; False when none can be answered now."""
         self._waiting = {peer for peer in self._waiting if peer.asked}
-        ready = [peer for peer in self._waiting if peer.queue.has_room_for_answer]
+        ready = []
+        for peer in self._waiting:
+            if peer.queue.has_room_for_answer:
+                ready.append(peer)
+            else:
+                # Neither is time in which it did not read its answers.
+                peer.served_us = max(peer.served_us, self._served_us)
         if not ready:
             return False
         peer = min(ready, key=lambda peer: (peer.served_us, peer.replica))

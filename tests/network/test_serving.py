@@ -110,6 +110,27 @@ def test_d1_whoever_seldom_asks_is_served_before_one_that_asks_without_end() -> 
     assert 2 in desk.served[10:12]
 
 
+def test_d1_whoever_does_not_read_its_answers_saves_up_no_turns() -> None:
+    """Or it could let many answers of others pass, then read, and have as many before anybody else's next."""
+    desk = Desk()
+    hoarder, busy, honest = desk.add_peer(1), desk.add_peer(2), desk.add_peer(3)
+    for _ in range(3):
+        desk.ask(hoarder)
+        desk.serving.serve_next()
+    for _ in range(100):
+        desk.ask(busy)
+        desk.serving.serve_next()
+        take_answer(busy)
+    assert desk.served.count(1) == 2, "the third one has no room"
+    desk.ask(honest)
+    for _ in range(4):
+        while hoarder.queue.take() is not None:
+            pass
+        desk.ask(hoarder)
+        desk.serving.serve_next()
+    assert 3 in desk.served[-4:]
+
+
 def test_what_waited_for_a_link_that_ended_is_not_answered() -> None:
     desk = Desk()
     peer = desk.add_peer(1)
