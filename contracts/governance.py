@@ -29,7 +29,15 @@ from contracts.electorate import require_electorate
 from contracts.errors import BadArguments, Conflict, NotFound, NotPermitted
 from contracts.nodes import add_node, compute_node_key, propose_key, require_node, verify_possession
 from contracts.parameters import compute_next_parameters, parameters
-from contracts.proposals import ProposalRow, VoteRow, find_subject, proposals, require_revision, votes
+from contracts.proposals import (
+    ProposalRow,
+    VoteRow,
+    find_subject,
+    note_open,
+    proposals,
+    require_revision,
+    votes,
+)
 from contracts.registry import require_institution
 from contracts.replica_sets import compute_key_rows, compute_next_set, list_members_to_come, replica_set
 from contracts.schedule import Subject
@@ -124,6 +132,7 @@ def propose(context: Context, arguments: calls.Propose) -> bool:
         cancelled_height=0,
     )
     _weigh(context, row.change)
+    note_open(context, caller.institution, arguments.proposal)
     context.put(proposals, arguments.proposal, row)
     _tell(context, "proposed", arguments.proposal, caller.institution, row.due_height)
     return _count_vote(context, caller.institution, arguments.proposal, row, approve=True)

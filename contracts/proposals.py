@@ -9,8 +9,12 @@ import msgspec
 from contracts import replica_sets, schedule
 from contracts.calls import changes
 from contracts.context import Context
+from contracts.errors import Conflict
 from contracts.schedule import Subject
 from contracts.tables import ReadableState, Table
+
+OPEN_PROPOSALS_MAX: Final = 16
+"""Of one institution: who proposes more than it waits for would hide what matters from the others."""
 
 
 class ProposalRow(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -39,8 +43,15 @@ class VoteRow(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=Tr
     height: int
 
 
+class OpenRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What an institution had open when it last proposed something; the row's key is the institution."""
+
+    proposals: tuple[bytes, ...]
+
+
 proposals: Final = Table("governance", "proposals", ProposalRow)
 votes: Final = Table("governance", "votes", VoteRow)
+open_proposals: Final = Table("governance", "open_proposals", OpenRow)
 
 
 def find_subject(change: changes.Change) -> Subject:
@@ -64,6 +75,22 @@ def require_revision(context: Context, subject: Subject) -> int:
         return replica_sets.require_replica_set(context).epoch
     row = context.get(schedule.revisions, schedule.compute_subject_key(subject))
     return row.number if row else 0
+
+
+def note_open(context: Context, institution: bytes, proposal: bytes) -> None:
+    """One more open proposal of this institution. Raises Conflict `too_many_proposals`."""
+    row = context.get(open_proposals, institution)
+    still = tuple(known for known in (row.proposals if row else ()) if _is_open(context, known))
+    if len(still) >= OPEN_PROPOSALS_MAX:
+        raise Conflict(f"{len(still)} of its proposals are open: wait for one", code="too_many_proposals")
+    context.put(open_proposals, institution, OpenRow((*still, proposal)))
+
+
+def _is_open(context: Context, proposal: bytes) -> bool:
+    row = context.get(proposals, proposal)
+    if row is None or row.adopted_height:
+        return False
+    return not row.is_lapsed(require_revision(context, find_subject(row.change)), context.height)
 
 
 def get_revision(state: ReadableState, subject: Subject) -> int:

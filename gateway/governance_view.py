@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import assert_never, get_args
+from typing import Final, assert_never, get_args
 
 from aiohttp import web
 
@@ -19,6 +19,8 @@ from gateway.bodies import build_json, check_query
 from gateway.operations import Operation
 from ledger.chain import Chain
 
+PROPOSALS_OVER_MAX: Final = 500
+"""Proposals whose height has come that one answer shows."""
 ROLES: tuple[Role, ...] = ("officer", "auditor", "operator")
 
 
@@ -66,16 +68,23 @@ class GovernanceView:
             ),
             parameters=_describe_parameters(chain.state),
             contracts=_describe_contracts(chain),
-            proposals=tuple(
-                self._describe(proposal, row, frozenset(voices))
-                for proposal, row in list_proposals(chain.state)
-            ),
+            proposals=self._list_proposals(frozenset(voices)),
             recoveries=tuple(
                 models.RecoveryEntry(epoch=epoch, above_height=row.height)
                 for epoch, row in list_recoveries(chain.state)
             ),
         )
         return build_json(answer)
+
+    def _list_proposals(self, voices: frozenset[bytes]) -> tuple[models.ProposalEntry, ...]:
+        """Newest first; of those that are over only so many."""
+        height = self._chain.head.height
+        found = sorted(
+            list_proposals(self._chain.state), key=lambda item: item[1].proposed_height, reverse=True
+        )
+        pending = [item for item in found if item[1].due_height > height]
+        over = [item for item in found if item[1].due_height <= height][:PROPOSALS_OVER_MAX]
+        return tuple(self._describe(proposal, row, voices) for proposal, row in (*pending, *over))
 
     def _describe(self, proposal: bytes, row: ProposalRow, voices: frozenset[bytes]) -> models.ProposalEntry:
         chain = self._chain

@@ -18,7 +18,7 @@ from contracts.calls.registry import ReinstateInstitution, RotateKey, SuspendIns
 from contracts.electorate import ElectorateRow, get_electorate
 from contracts.errors import Conflict
 from contracts.nodes import NODES_PER_INSTITUTION_MAX, get_node, list_nodes, node_keys
-from contracts.proposals import list_proposals, list_votes
+from contracts.proposals import OPEN_PROPOSALS_MAX, list_proposals, list_votes
 from contracts.replica_sets import ReplicaRow, ReplicaSetRow, check_change, compute_quorum
 from contracts.schedule import get_scheduled
 from crypto import tags
@@ -191,6 +191,23 @@ def test_a_proposal_is_made_once_and_lapses_at_its_height(ledger: Ledger) -> Non
     assert ledger.fail(ledger.other, unknown) == "proposal_unknown"
     reach(ledger, proposal.due_height - 1)
     assert ledger.fail(ledger.other, calls.Vote(proposal.proposal, True)) == "proposal_lapsed"
+
+
+def test_one_institution_has_only_so_many_open_proposals(ledger: Ledger) -> None:
+    ledger.run(ledger.other, make_registration(ledger, ledger.other))
+    until = ledger.height + 40
+    for number in range(OPEN_PROPOSALS_MAX):
+        ledger.run(ledger.hospital, make_proposal(ledger, str(number), due_height=until + number))
+    more = make_proposal(ledger, "more", due_height=until + 60)
+    assert ledger.fail(ledger.hospital, more) == "too_many_proposals"
+    ledger.run(ledger.clinic, make_proposal(ledger, "the clinic's"))
+    reach(ledger, until)  # The first of them has lapsed.
+    ledger.run(ledger.hospital, more)
+    for voter in (ledger.clinic, ledger.other):
+        ledger.run(voter, calls.Vote(more.proposal, True))
+    reach(ledger, more.due_height)  # With the set it was about, all that were open have lapsed.
+    for number in range(OPEN_PROPOSALS_MAX):
+        ledger.run(ledger.hospital, make_proposal(ledger, f"next {number}", add=(), remove=(1,)))
 
 
 def test_a_proposals_height_lies_ahead_and_not_too_far(ledger: Ledger) -> None:

@@ -14,6 +14,7 @@ GOVERNANCE = {
     "governance.py",
     "nodes.py",
     "parameters.py",
+    "proposals.py",
     "replica_sets.py",
     "schedule.py",
     "versions.py",

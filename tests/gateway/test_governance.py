@@ -100,3 +100,19 @@ async def test_contracts_are_shown_as_active_and_as_the_software_has_them(consor
     await officer.submit_and_wait(consortium.sign(consortium.east).sign(Propose(PROPOSAL, change, height)))
     (entry,) = (await officer.get_governance()).proposals
     assert (entry.change.kind, entry.change.contract, entry.change.version) == ("contract", "consents", 1)
+
+
+async def test_proposals_come_newest_first_and_of_those_that_are_over_only_so_many(
+    consortium: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.governance_view.PROPOSALS_OVER_MAX", 1)
+    east = consortium.east
+    officer = await consortium.login(east)
+    change = ParametersChange(values=(ParameterValue("ticket_age_ms_max", 45_000),))
+    for number, ahead in enumerate((50, 2, 2)):
+        height = east.chain.head.height + ahead
+        call = Propose(bytes([number]) * 16, change, height)
+        await officer.submit_and_wait(consortium.sign(east).sign(call))
+    await officer.submit_and_wait(consortium.sign(east).sign(make_registration(consortium, east)))
+    shown = [entry.proposal for entry in (await officer.get_governance()).proposals]
+    assert shown == ["00" * 16, "02" * 16]
