@@ -26,6 +26,8 @@ GREETINGS_PER_LINK_MAX: Final = 64
 
 FRAME_WEIGHT: Final = 4
 """As how many messages a frame counts, besides those in it: reading one costs about so much."""
+BYTES_PER_MESSAGE: Final = 2_048
+"""And as one more for so many bytes: at the rate of the defaults, 16 MB a second."""
 DROPPED_REQUEST_WEIGHT: Final = 16
 """And a request for which there was no room: no honest node asks so much."""
 
@@ -115,7 +117,7 @@ class LinkTraffic:
         peer.counters.frames_received += 1
         peer.counters.bytes_received += len(data)
         frame = decode_frame(data, messages_max=self._settings.frame_messages_max)
-        weight = FRAME_WEIGHT + len(frame.messages)
+        weight = FRAME_WEIGHT + len(frame.messages) + len(data) // BYTES_PER_MESSAGE
         match frame.channel:
             case Channel.CONSENSUS:
                 for message in frame.messages:

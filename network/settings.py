@@ -26,8 +26,8 @@ class LinkSettings:
     frame_messages_max: int = 4_096
     """Messages in one received frame."""
     messages_per_second_max: int = 8_000
-    """Messages and transactions read of one peer, after a burst of one second's; a frame counts as four more.
-    What it sends beyond that waits in its own socket."""
+    """Messages and transactions read of one peer, after a burst of one second's; a frame counts as four more,
+    and every 2 KiB of it as one. What the peer sends beyond that waits in its own socket."""
     batch_bytes: int = 65_536
     """Consensus messages that wait go out together up to about this size."""
     consensus_messages_max: int = 4_096

@@ -207,12 +207,12 @@ def _leave_only(replica_set: ReplicaSet, own: int) -> ReplicaSet:
 
 
 @contextmanager
-def flood(node: LocalNode, kind: str, *, niceness: int = 0) -> Iterator[None]:
-    """The member of this node folder floods in a process of its own."""
+def flood(node: LocalNode, kind: str, *, niceness: int = 0) -> Iterator[int]:
+    """The member of this node folder floods in a process of its own, whose id this is."""
     program = [sys.executable, "-m", "tests.end_to_end.flooding_peer", str(node.directory), kind]
     with subprocess.Popen(["nice", "-n", str(niceness), *program], stdin=subprocess.PIPE) as flooder:
         try:
-            yield
+            yield flooder.pid
             assert flooder.poll() is None, "the flooder has ended"
         finally:
             flooder.kill()

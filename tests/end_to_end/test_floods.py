@@ -143,16 +143,18 @@ async def test_rule_D1_a_flooding_member_costs_at_most_30_percent(
         processes.nodes[FLOODER].kill()
         primary = processes.nodes[0].process_id
         await load.measure(primary)
-        quiet, flooded = [], []
+        quiet, flooded, flooding = [], [], []
         for _ in range(ROUNDS):  # In turns: the machine has other things to do, too.
             quiet.append(await load.measure(primary))
-            with flood(network.nodes[FLOODER], kind):
+            with flood(network.nodes[FLOODER], kind) as flooder:
                 await wait_heard(clients)
+                mark = CpuMark.now([flooder])
                 flooded.append(await load.measure(primary))
+                flooding.append(CpuMark.now([flooder]).compute_cores_since(mark))
     cost = statistics.mean(flooded) - statistics.mean(quiet)
     resident = check_resident_bytes(processes)
     LOG.info("%s: costs %.1f %% of a processor, %d MB resident", kind, 100 * cost, resident >> 20)
-    LOG.info("quiet %s, flooded %s", quiet, flooded)
+    LOG.info("quiet %s, flooded %s, the flooder had %s processors", quiet, flooded, flooding)
     assert cost <= COST_MAX
 
 

@@ -399,3 +399,15 @@ async def test_d1_a_flood_waits_in_its_senders_socket_and_other_peers_are_heard(
     await wait_for(lambda: (0, b"vote") in inbox.consensus)
     assert len(inbox.consensus) < 200
     await wait_for(lambda: len(inbox.consensus) == 201)
+
+
+async def test_d1_large_messages_count_by_their_bytes(start_links: Any, fast: Any, wait_for: Any) -> None:
+    settings = dataclasses.replace(fast, messages_per_second_max=200)
+    accepting, inbox = await start_links(1, settings=settings)
+    flooder, _ = await start_links(0)
+    await wait_for(lambda: accepting.connected and flooder.connected)
+    for _ in range(10):
+        flooder.send(ONE, bytes(100_000))
+    await wait_for(lambda: len(inbox.consensus) >= 4)
+    assert len(inbox.consensus) < 10
+    await wait_for(lambda: len(inbox.consensus) == 10)
