@@ -19,7 +19,7 @@ class RecoveryRow(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """One recovery; the row's key is the epoch that it opened, in eight bytes."""
 
     height: int
-    """The last block that the set before certified."""
+    """The last block that an earlier set certified: the set before, unless that has certified none."""
     digest: bytes
     """Of that block's header. What the lost replicas may have certified above it is no part of the ledger."""
 

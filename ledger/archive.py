@@ -45,31 +45,37 @@ class Archive:
     def find_next_replica_set(self, height: int) -> ReplicaSet | None:
         """The set that took over above `height`, None when the same one went on."""
         header = self.get_header(height)
-        change = None if header is None else self.get_epoch_change(header.epoch)
-        return change.replica_set if change is not None and change.certificate.height == height else None
+        changes = () if header is None else self.list_changes_above(header)
+        return changes[-1].replica_set if changes else None
 
     def read_epoch(self, replica_set: ReplicaSet) -> CurrentEpoch:
         """The epoch of the next height, `replica_set` being the state's.
 
         Raises StoreFailed when the change that began it is gone.
         """
-        recovered = self.get_epoch_change(replica_set.epoch)
-        if recovered is not None and recovered.recovery is not None:
-            # No block of the recovered epoch is there yet, so the state still has the set before.
-            closing = recovered.certificate
-            return CurrentEpoch(
-                replica_set=recovered.replica_set, base_height=closing.height, closing=closing
-            )
-        if replica_set.epoch == 0:
-            return CurrentEpoch(replica_set=replica_set, base_height=0, closing=None)
-        change = self.get_epoch_change(replica_set.epoch - 1)
-        if change is None:
+        epoch = replica_set.epoch
+        change = self.get_epoch_change(epoch - 1) if epoch else None
+        if epoch and change is None:
             raise StoreFailed(
-                f"ledger database: what closed epoch {replica_set.epoch - 1} is missing; move the database "
+                f"ledger database: what closed epoch {epoch - 1} is missing; move the database "
                 "away and let the node sync anew"
             )
+        # Until a recovered epoch has a block, the state still has the set before it.
+        while (recovered := self.get_epoch_change(epoch)) is not None:
+            change, epoch = recovered, epoch + 1
+        if change is None:
+            return CurrentEpoch(replica_set=replica_set, base_height=0, closing=None)
         closing = change.certificate
-        return CurrentEpoch(replica_set=replica_set, base_height=closing.height, closing=closing)
+        return CurrentEpoch(replica_set=change.replica_set, base_height=closing.height, closing=closing)
+
+    def list_changes_above(self, header: Header) -> tuple[EpochChange, ...]:
+        """Changes right above this block: what the block itself names, then recoveries; often none."""
+        found: list[EpochChange] = []
+        while (change := self.get_epoch_change(header.epoch + len(found))) is not None:
+            if change.certificate.height != header.height:
+                break
+            found.append(change)
+        return tuple(found)
 
     def list_epoch_changes(self, epoch: int) -> tuple[EpochChange, ...]:
         """Every change since the genesis that leads to `epoch`."""

@@ -10,6 +10,7 @@ node that lags behind: what the operators of the others were given as a file.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Final
 
 from msgspec import Meta, Struct
@@ -32,6 +33,9 @@ SYNC_BLOCK_BYTES_MAX: Final = 8_388_608
 
 BLOCKS_PER_ANSWER_MAX: Final = 256
 
+RECOVERIES_MAX: Final = 64
+"""Above one block; with more, whoever lags behind them needs their files or a snapshot."""
+
 
 class SyncBlock(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A committed block as one node gives it to another."""
@@ -40,8 +44,9 @@ class SyncBlock(Struct, frozen=True, array_like=True, forbid_unknown_fields=True
     certificate: Certificate
     transactions: tuple[Annotated[bytes, Meta(max_length=TRANSACTION_BYTES_MAX)], ...]
     """Signed bytes in block order."""
-    recovery: EpochChange | None = None
-    """With the first block of an epoch that the institutions opened, how they did."""
+    recoveries: Annotated[tuple[EpochChange, ...], Meta(max_length=RECOVERIES_MAX)] = ()
+    """With the first block of an epoch that the institutions opened, how they did; before it, how they opened
+    those that have no block."""
 
 
 def encode_sync_block(block: SyncBlock) -> bytes:
@@ -73,23 +78,30 @@ def serve_blocks(chain: Chain, height_from: int, *, count_max: int, bytes_max: i
         left -= len(header) + sum(map(len, transactions))
         if left < 0 and blocks:
             break
-        recovery = _find_recovery(chain.archive, certificate)
-        blocks.append(SyncBlock(header, certificate, transactions, recovery))
+        recoveries = _list_recoveries(chain.archive, certificate)
+        blocks.append(SyncBlock(header, certificate, transactions, recoveries))
     return blocks
 
 
-def _find_recovery(archive: Archive, certificate: Certificate) -> EpochChange | None:
-    """How the institutions opened the epoch of a block, if they did and this is its first one."""
-    change = archive.get_epoch_change(certificate.epoch - 1) if certificate.epoch else None
-    if change is None or change.certificate.height + 1 != certificate.height:
-        return None
-    return change if change.recovery is not None else None
+def _list_recoveries(archive: Archive, certificate: Certificate) -> tuple[EpochChange, ...]:
+    """How the institutions opened the epoch of a block, and those before it that have none.
+
+    Nothing where they did not, or this is not its first block.
+    """
+    found: list[EpochChange] = []
+    for epoch in range(certificate.epoch - 1, -1, -1):
+        change = archive.get_epoch_change(epoch)
+        if change is None or change.recovery is None or change.certificate.height + 1 != certificate.height:
+            break
+        found.append(change)
+    return tuple(reversed(found[:RECOVERIES_MAX]))
 
 
 def begin_sync_commit(chain: Chain, block: SyncBlock) -> PendingCommit:
     """Verify and execute the next block; then `write` it and `Chain.finish_commit`.
 
-    A recovery that comes with it is opened first, and only for a block that its replica set has certified.
+    Recoveries that come with it are opened first, and only for a block that the last one's replica set has
+    certified.
 
     Raises BlockRefused when the peer gave something else than the certified next block, EpochUnknown when
     that cannot be known here, ResultsDiffer when it is certified and this node finds other results: then it
@@ -104,8 +116,8 @@ def begin_sync_commit(chain: Chain, block: SyncBlock) -> PendingCommit:
     certificate = block.certificate
     if (certificate.height, certificate.digest) != (header.height, digest):
         raise BlockRefused("certificate", certificate.digest, digest)
-    recovery = _verify_recovery(chain, header, block.recovery)
-    replica_set = chain.replica_set if recovery is None else recovery.replica_set
+    recoveries = _verify_recoveries(chain, header, block.recoveries)
+    replica_set = recoveries[-1].replica_set if recoveries else chain.replica_set
     signed_hashes = [transaction.signed_hash for transaction in transactions]
     verify_before_execution(
         header, signed_hashes, head=chain.head, replica_set=replica_set, chain_id=chain.chain_id
@@ -114,8 +126,8 @@ def begin_sync_commit(chain: Chain, block: SyncBlock) -> PendingCommit:
         certificate.verify(chain.chain_id, replica_set)
     except InvalidCertificate as error:
         raise BlockRefused("certificate", str(error), "a quorum of the replica set") from error
-    if recovery is not None:
-        chain.recover(recovery)
+    if recoveries:
+        chain.recover(*recoveries)
     if chain.get_speculation(digest) is None:
         try:
             chain.reproduce(header, transactions)
@@ -128,18 +140,20 @@ def begin_sync_commit(chain: Chain, block: SyncBlock) -> PendingCommit:
     return chain.begin_commit(digest, certificate)
 
 
-def _verify_recovery(chain: Chain, header: Header, recovery: EpochChange | None) -> EpochChange | None:
-    """The recovery by which this block follows the head; None where it does without.
+def _verify_recoveries(chain: Chain, header: Header, shown: Sequence[EpochChange]) -> tuple[EpochChange, ...]:
+    """The recoveries by which this block follows the head; none where it does without.
 
-    Raises BlockRefused for one that a majority of the institutions has not made for this head, EpochUnknown
-    where it is missing.
+    Those of epochs that are open here already, by a file, are passed over. Raises BlockRefused for one that a
+    majority of the institutions has not made for this head, EpochUnknown where it is missing.
     """
-    if header.height != chain.head.height + 1 or header.epoch <= chain.replica_set.epoch:
-        return None
-    if recovery is None:
-        raise EpochUnknown(header.height, header.epoch, chain.replica_set.epoch)
+    present = chain.replica_set.epoch
+    if header.height != chain.head.height + 1 or header.epoch <= present:
+        return ()
+    recoveries = tuple(change for change in shown if change.replica_set.epoch > present)
+    if not recoveries:
+        raise EpochUnknown(header.height, header.epoch, present)
     try:
-        chain.verify_recovery(recovery)
+        chain.verify_recoveries(recoveries)
     except ProofRefused as error:
         raise BlockRefused("recovery", str(error), "a majority of the institutions, for this head") from error
-    return recovery
+    return recoveries

@@ -248,16 +248,17 @@ class Chain:
             subscriber(committed)
         return committed
 
-    def verify_recovery(self, change: EpochChange) -> None:
-        """Return when `recover` would take it. Raises ProofRefused."""
-        self._committed.verify_recovery(change)
+    def verify_recoveries(self, changes: Sequence[EpochChange]) -> None:
+        """Return when `recover` would take them. Raises ProofRefused."""
+        self._committed.verify_recoveries(changes)
 
-    def recover(self, change: EpochChange) -> None:
-        """Open the epoch that a majority of the institutions has decided on, above the head of this node.
+    def recover(self, *changes: EpochChange) -> None:
+        """Open the epochs that a majority of the institutions has decided on, above the head of this node.
 
-        Raises ProofRefused when they have not, or when it is for another head or another set before it.
+        More than one where those before have no block. Raises ProofRefused when they have not decided so, or
+        when one is for another head or another set before it; then none is opened.
         """
-        self._committed.recover(change)
+        self._committed.recover(changes)
         self._speculations.clear()
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:

@@ -6,7 +6,7 @@ anything of one that is only executed (rule L4). Blocks upon the head are `ledge
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from consensus.certificates import Certificate
 from consensus.replica_set import ReplicaSet
@@ -94,28 +94,33 @@ class CommittedLedger:
                 replica_set=block.next_replica_set, base_height=block.header.height, closing=certificate
             )
 
-    def verify_recovery(self, change: EpochChange) -> None:
-        """Return when a majority of the institutions has opened this epoch above the head.
+    def verify_recoveries(self, changes: Sequence[EpochChange]) -> None:
+        """Return when a majority of the institutions has opened these epochs above the head, one by one.
 
-        Raises ProofRefused when they have not, or when it is for another head or another set before it.
+        Raises ProofRefused when they have not, or when one is for another head or another set before it.
         """
         present = self.epoch.replica_set
-        if change.recovery is None or compute_header_digest(change.header) != self.head.digest:
-            raise ProofRefused("recovery", f"it is not for the head of this node, height {self.head.height}")
-        if change.replica_set.epoch != present.epoch + 1:
-            raise ProofRefused(
-                "recovery", f"it opens epoch {change.replica_set.epoch}, here {present.epoch} is on"
-            )
-        follow_epochs(self._genesis, (*self.archive.list_epoch_changes(present.epoch), change))
+        for epoch, change in enumerate(changes, present.epoch):
+            if change.recovery is None or compute_header_digest(change.header) != self.head.digest:
+                raise ProofRefused(
+                    "recovery", f"it is not for the head of this node, height {self.head.height}"
+                )
+            if change.replica_set.epoch != epoch + 1:
+                raise ProofRefused(
+                    "recovery", f"it opens epoch {change.replica_set.epoch}, here {epoch} is on"
+                )
+        follow_epochs(self._genesis, (*self.archive.list_epoch_changes(present.epoch), *changes))
 
-    def recover(self, change: EpochChange) -> None:
-        """Open the epoch that a majority of the institutions has decided on; it is on disk then.
+    def recover(self, changes: Sequence[EpochChange]) -> None:
+        """Open the epochs that a majority of the institutions has decided on; they are on disk then.
 
-        Raises ProofRefused like `verify_recovery`.
+        Raises ProofRefused like `verify_recoveries`.
         """
-        self.verify_recovery(change)
+        self.verify_recoveries(changes)
         present = self.epoch.replica_set
-        self._store.write([(layout.compute_epoch_key(present.epoch), encode(change))])
+        self._store.write(
+            [(layout.compute_epoch_key(change.replica_set.epoch - 1), encode(change)) for change in changes]
+        )
         self._take_rows()
         self.epoch = self.archive.read_epoch(present)
 
@@ -133,14 +138,14 @@ class CommittedLedger:
         )
 
     def compute_opening(self) -> Mapping[bytes, bytes | None]:
-        """Rows that the first block above a recovery begins with; none otherwise."""
-        head, epoch = self.head, self.epoch
-        if epoch.base_height != head.height or head.height == 0:
-            return {}
-        change = self.archive.get_epoch_change(head.header.epoch)
-        if change is None or change.recovery is None:
-            return {}
-        return self._contract_set.open_recovered_epoch(epoch.replica_set, head.height, head.digest)
+        """Rows that the first block above a recovery, or several, begins with; none otherwise."""
+        head, rows = self.head, dict[bytes, bytes | None]()
+        if self.epoch.base_height != head.height:
+            return rows
+        for change in self.archive.list_changes_above(head.header):
+            if change.recovery is not None:
+                rows |= self._contract_set.open_recovered_epoch(change.replica_set, head.height, head.digest)
+        return rows
 
     def compute_next_replica_set(self, writes: Mapping[bytes, bytes | None]) -> ReplicaSet:
         """The set for the height after a block that writes these rows of state."""

@@ -1,9 +1,9 @@
 """Recovery: the institutions open an epoch when the replicas can not, because too many of them are gone.
 
-A statement names the last block of the old set and the next set. It counts when a majority of those
-institutions has signed it that have a voice in the state of that block, which the file proves itself; so it
-verifies offline, with nothing but the genesis digest. It stands in the chain of epochs for good, and every
-proof that leads through it says so: nobody can take it for a change that the replicas themselves certified.
+A statement names the last block and the next set. It counts when a majority of those institutions has signed it
+that have a voice in the state of that block, which the file proves itself; so it verifies offline, with nothing
+but the genesis digest. It stands in the chain of epochs for good, and every proof that leads through it says so:
+nobody can take it for a change that the replicas themselves certified.
 
 What it cannot do: bring back blocks that the lost replicas had certified and nobody else has.
 """
@@ -40,7 +40,7 @@ class Recovery(Struct, frozen=True, array_like=True, forbid_unknown_fields=True,
     signatures: Annotated[tuple[InstitutionSignature, ...], Meta(max_length=INSTITUTIONS_MAX)]
     """In ascending order of the institutions."""
     electorate: bytes
-    """The row as the state of the old set's last block has it."""
+    """The row as the state of the last block has it."""
     count: int
     entries: Annotated[tuple[BucketEntry, ...], Meta(max_length=2)]
     siblings: Annotated[tuple[BucketSiblings, ...], Meta(max_length=6)]

@@ -67,7 +67,7 @@ class Manifest(Struct, frozen=True, array_like=True, forbid_unknown_fields=True,
     head: CertifiedHeader
     """The block after which the state is as the snapshot has it."""
     epoch_changes: Annotated[tuple[EpochChange, ...], Meta(max_length=EPOCH_CHANGES_MAX)]
-    """Every change of the replica set since the genesis, that of the head's own block included."""
+    """Every change of the replica set since the genesis, those right above the head's own block included."""
     base: Annotated[tuple[CertifiedHeader, ...], Meta(max_length=2)]
     """The lowest block of the window and the one after it; none when the window begins with block 1."""
     state_nodes: bytes
@@ -100,10 +100,10 @@ class Epochs:
         self._sets = (genesis.replica_set, *(change.replica_set for change in changes))
         self._ends = tuple(change.certificate.height for change in changes)
 
-    def closes(self, header: Header) -> bool:
-        """Whether another set takes over above this block: it names one, or the institutions handed over."""
-        is_handed_over = header.height in self._ends[-1:]
-        return is_handed_over or header.next_replica_set_digest != header.replica_set_digest
+    def count_above(self, header: Header) -> int:
+        """How many changes must stand right above this block: its own, and those of the institutions."""
+        names_another = header.next_replica_set_digest != header.replica_set_digest
+        return max(self._ends.count(header.height), int(names_another))
 
     def verify(self, certified: CertifiedHeader, where: str) -> Header:
         """The header, when the replica set of its height certified it. Raises SnapshotRefused."""
@@ -223,9 +223,9 @@ def verify_manifest(manifest: Manifest, genesis: Genesis) -> VerifiedManifest:
     """The manifest, once everything in it follows from the genesis. Raises SnapshotRefused."""
     epochs = Epochs(genesis, manifest.epoch_changes)
     header = epochs.verify(manifest.head, "head")
-    closes_epoch = epochs.closes(header)
-    if len(manifest.epoch_changes) != header.epoch + closes_epoch:
-        raise SnapshotRefused("epochs", len(manifest.epoch_changes), header.epoch + closes_epoch)
+    changes = header.epoch + epochs.count_above(header)
+    if len(manifest.epoch_changes) != changes:
+        raise SnapshotRefused("epochs", len(manifest.epoch_changes), changes)
     plan = SubtreePlan(genesis.parameters.state_buckets_log2)
     if len(manifest.state_nodes) != plan.count * DIGEST_BYTES:
         raise SnapshotRefused("state", f"{len(manifest.state_nodes)} bytes", f"{plan.count} hashes")
@@ -261,7 +261,7 @@ def make_manifest(rows: Rows, genesis: Genesis, *, height: int, state_nodes: byt
     edge = (base, base + 1) if base > 1 else ()
     return Manifest(
         head=_get_certified_header(archive, height),
-        epoch_changes=archive.list_epoch_changes(header.epoch + 1),
+        epoch_changes=(*archive.list_epoch_changes(header.epoch), *archive.list_changes_above(header)),
         base=tuple(_get_certified_header(archive, edge_height) for edge_height in edge),
         state_nodes=state_nodes,
         history_nodes=bytes(history_nodes),

@@ -53,7 +53,7 @@ RECOVERY: Final = EpochChange(
 )
 """A recovery above a certified block, which no state of the vectors vouches for."""
 SYNC_BLOCK: Final = SyncBlock(HEADER, CERTIFICATE, TRANSACTIONS[:3])
-RECOVERED_BLOCK: Final = SyncBlock(HEADER, CERTIFICATE, (), RECOVERY)
+RECOVERED_BLOCK: Final = SyncBlock(HEADER, CERTIFICATE, (), (RECOVERY,))
 HASH: Final = bytes(range(32))
 SIGNATURE: Final = bytes(64)
 

@@ -60,7 +60,7 @@ def test_who_lags_behind_recoveries_has_them_from_a_peer_and_proves_them_like_al
     last = consortium.commit(consortium.register(0, "last"))
     blocks = serve(chain, late)
     # What the replicas changed themselves is in the blocks; only the institutions' word comes beside them.
-    assert [block.certificate.epoch for block in blocks if block.recovery is not None] == [1, 3]
+    assert [block.certificate.epoch for block in blocks if block.recoveries] == [1, 3]
     follow(late, blocks)
     assert (late.head.digest, late.epoch) == (chain.head.digest, chain.epoch)
     assert [epoch for epoch, _ in list_recoveries(late.state)] == [1, 3]
@@ -102,7 +102,7 @@ def usurped(consortium: Consortium) -> SyncBlock:
     change = sign(consortium, prepare_recovery(usurped, (0,)), 0, 1, 2)
     usurped.recover(change)
     block = usurped.execute((), proposer=0, time_ms=usurped.head.header.time_ms + 1_000)
-    return SyncBlock(block.header_bytes, consortium.certify(block, change.replica_set), (), change)
+    return SyncBlock(block.header_bytes, consortium.certify(block, change.replica_set), (), (change,))
 
 
 def make_elsewhere(consortium: Consortium) -> EpochChange:
@@ -141,9 +141,9 @@ def test_e4_a_forged_recovery_is_refused_and_leaves_the_node_as_it_was(
     before = chain.head, chain.epoch
     for forgery in make_forgeries(consortium).values():
         with pytest.raises(BlockRefused, match="recovery"):
-            begin_sync_commit(chain, msgspec.structs.replace(usurped, recovery=forgery))
+            begin_sync_commit(chain, msgspec.structs.replace(usurped, recoveries=(forgery,)))
     with pytest.raises(EpochUnknown, match="epoch") as refused:
-        begin_sync_commit(chain, msgspec.structs.replace(usurped, recovery=None))
+        begin_sync_commit(chain, msgspec.structs.replace(usurped, recoveries=()))
     assert "join anew" in refused.value.advice
     assert (chain.head, chain.epoch) == before
     follow(chain, [usurped])  # All that was wrong is what was replaced.
@@ -164,7 +164,7 @@ def test_e4_a_recovery_for_one_height_does_not_serve_another(
     digest = compute_header_digest(encode(header))
     certificate = msgspec.structs.replace(usurped.certificate, height=header.height, digest=digest)
     with pytest.raises(BlockRefused, match="not for the head"):
-        begin_sync_commit(late, SyncBlock(encode(header), certificate, (), usurped.recovery))
+        begin_sync_commit(late, SyncBlock(encode(header), certificate, (), usurped.recoveries))
     assert (late.head.digest, late.epoch) == (before[0].digest, before[1])
 
 

@@ -7,6 +7,8 @@ from tests.mutants.mutant import Edit, Mutant
 
 EPOCH_TESTS = "consensus/test_epochs.py::"
 LEDGER_TESTS = "ledger/test_epochs.py::"
+RECOVERY_TESTS = "ledger/test_recovery_sync.py::"
+LOST_EPOCH_TESTS = "ledger/test_lost_epochs.py::"
 
 MUTANTS = (
     Mutant(
@@ -83,6 +85,49 @@ MUTANTS = (
         ),
         caught_by=NamedTest(
             EPOCH_TESTS + "test_p5_votes_of_an_epoch_that_the_ledger_lost_are_not_cast_again"
+        ),
+    ),
+    Mutant(
+        name="recovery_from_a_peer_opened_unsigned",
+        rule="E4",
+        history="The kinds of proof that were taken unverified (Poly Network, 2021: whoever names the next "
+        "keepers owns the ledger); here a peer would, by a statement that nobody made.",
+        edits=(
+            Edit(
+                "ledger.recovery:verify_recovery",
+                "verify_signature(public_key, tags.RECOVERY, message, item.signature)",
+                "pass",
+            ),
+        ),
+        caught_by=NamedTest(
+            RECOVERY_TESTS + "test_e4_a_forged_recovery_is_refused_and_leaves_the_node_as_it_was"
+        ),
+    ),
+    Mutant(
+        name="recovery_by_any_institution",
+        rule="E4",
+        history="Operators' overrides that a single one may use, such as `etcd --force-new-cluster`: two "
+        "halves of a network each go on by themselves.",
+        edits=(Edit("ledger.recovery:verify_recovery", "if not row.is_majority(signers):", "if False:"),),
+        caught_by=NamedTest(
+            RECOVERY_TESTS + "test_e4_a_forged_recovery_is_refused_and_leaves_the_node_as_it_was"
+        ),
+    ),
+    Mutant(
+        name="recovery_in_the_place_of_a_change",
+        rule="E4",
+        history="This project: an outsider took a recovery that hid the change which the replicas had "
+        "certified in the same block.",
+        edits=(
+            Edit(
+                "ledger.epochs:_verify_handover",
+                "if header.next_replica_set_digest != header.replica_set_digest and not is_lost_whole:",
+                "if False:",
+            ),
+        ),
+        caught_by=NamedTest(
+            LOST_EPOCH_TESTS
+            + "test_e4_a_recovery_never_stands_in_the_place_of_the_change_that_the_block_makes"
         ),
     ),
     Mutant(
