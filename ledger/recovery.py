@@ -1,9 +1,9 @@
 """Recovery: the institutions open an epoch when the replicas can not, because too many of them are gone.
 
-A statement names the last block and the next set. It counts when a majority of those institutions has signed it
-that have a voice in the state of that block, which the file proves itself; so it verifies offline, with nothing
-but the genesis digest. It stands in the chain of epochs for good, and every proof that leads through it says so:
-nobody can take it for a change that the replicas themselves certified.
+A statement names the last block and the next set. It counts when a majority of those institutions has
+signed it that have a voice in the state of that block, which the file proves itself; so it verifies
+offline, with nothing but the genesis digest. It stands in the chain of epochs for good, and every proof
+that leads through it says so: nobody can take it for a change that the replicas themselves certified.
 
 What it cannot do: bring back blocks that the lost replicas had certified and nobody else has.
 """
