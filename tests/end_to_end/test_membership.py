@@ -20,7 +20,7 @@ from client.models import StatusAnswer
 from client.signing import TransactionSigner, draw_identifier
 from config.local_network import LocalNetwork, LocalNode, create_local_network
 from contracts.calls.folders import RegisterAlias
-from crypto.key_files import read_key_file
+from crypto.key_files import generate_signing_key, read_key_file, write_key_file
 from ledger.genesis import Parameters
 from tests.end_to_end.ledger_audit import NetworkAudit, audit_network
 
@@ -209,7 +209,12 @@ def test_a_daemon_that_was_down_while_the_set_changed_catches_up_and_votes_witho
 
 
 def recover(
-    file: Path, nodes: Sequence[LocalNode], *, keep: Sequence[LocalNode], by: Sequence[LocalNode]
+    file: Path,
+    nodes: Sequence[LocalNode],
+    *,
+    keep: Sequence[LocalNode],
+    by: Sequence[LocalNode],
+    epoch: int = 1,
 ) -> Any:
     """Prepare a recovery at the first of these stopped nodes, have it signed, apply it at all of them."""
     kept = [word for node in keep for word in ("--keep", node.replica)]
@@ -220,7 +225,7 @@ def recover(
     assert "majority" in refused.stderr
     for node in by:
         signed = command("node", "recover", "sign", file, "--key", node.folder.institution_key_file)
-    assert (signed["is_majority"], signed["epoch"]) == (True, 1)
+    assert (signed["is_majority"], signed["epoch"]) == (True, epoch)
     for node in nodes:
         command("node", "recover", "apply", node.directory, file)
     return prepared
@@ -300,3 +305,55 @@ def test_a_node_that_was_down_during_a_recovery_has_it_from_the_others_and_votes
     audit.journals.gather(lost.folder.journal_directory)
     audit.journals.check()
     assert audit.journals.epochs == {0, 1}
+
+
+@pytest.mark.soak
+def test_a_quorum_that_is_lost_as_a_change_takes_effect_is_recovered_above_the_closing_block(
+    network: LocalNetwork, processes: LocalProcesses, tmp_path: Path
+) -> None:
+    """A node is voted in that never comes up, and a member is down: three of five, where four are needed."""
+    first, second, third, down = network.nodes
+    key, where = tmp_path / "node.key", ("--network", network.directory, "--node")
+    write_key_file(key, generate_signing_key())
+    registered = command(
+        *("governance", "register-node", "--key", key, "--host", "127.0.0.1", "--port", 9), *where, first.name
+    )
+    committed = [commit_alias(network, first)]
+    processes.nodes[3].kill()
+    adopt(network, "--add", registered["replica"], running=network.nodes[:3])
+    closing = get_head(network, first)
+    time.sleep(3)
+    assert {get_head(network, node) for node in (first, second, third)} == {closing}
+    for process in processes.nodes[:3]:
+        process.stop()
+
+    prepared = recover(
+        *(tmp_path / "recovery", (first, second)),
+        keep=(first, second, third),
+        by=(first, second, down),
+        epoch=2,
+    )
+    assert prepared["above_height"] == closing
+    for process in processes.nodes[:2]:
+        process.start()
+    asyncio.run(LocalProcesses(processes.nodes[:2], network.ca_file).wait_ready())
+    committed.append(commit_alias(network, first))
+
+    # Nobody told these two of the recovery: one stands in the epoch that was lost, one in that before it.
+    for process in processes.nodes[2:]:
+        process.start()
+    wait_for("the recovered epoch", lambda: {get_epoch(network, node) for node in (third, down)} == {2})
+    processes.nodes[1].kill()
+    committed.append(commit_alias(network, first))
+    assert third.replica in list_signers(network, first)
+    wait_until_all_follow(network, (first, third, down))
+    proof = tmp_path / "proof"
+    command("evidence", "receipt", committed[-1], "--out", proof, *where, down.name)
+    proved = command("evidence", "verify", proof, "--genesis", network.genesis_digest)["proved"]
+    assert (proved["epoch"], proved["recovered_above_heights"]) == (2, [closing])
+
+    processes.nodes[1].start()
+    asyncio.run(processes.wait_ready())
+    wait_until_all_follow(network, network.nodes)
+    audit = stop_and_audit(network, processes, committed)
+    assert audit.journals.epochs >= {0, 2}
