@@ -48,18 +48,20 @@ class FairQueue:
         share = self._shares.get(institution)
         if share is None:
             share = self._shares[institution] = Share(institution, next(self._turns))
-        share.waiting[transaction.signed_hash] = transaction
-        share.size_bytes += transaction.size_bytes
-        self._entries[transaction.signed_hash] = transaction, share
-        self.size_bytes += transaction.size_bytes
+        signed_hash, size_bytes = transaction.signed_hash, transaction.size_bytes
+        share.waiting[signed_hash] = transaction
+        share.size_bytes += size_bytes
+        self._entries[signed_hash] = transaction, share
+        self.size_bytes += size_bytes
 
     def remove(self, signed_hash: bytes) -> None:
         """Raises KeyError for one that does not wait."""
         transaction, share = self._entries.pop(signed_hash)
+        size_bytes = transaction.size_bytes
         del share.waiting[signed_hash]
-        share.size_bytes -= transaction.size_bytes
+        share.size_bytes -= size_bytes
         share.last_turn = next(self._turns)
-        self.size_bytes -= transaction.size_bytes
+        self.size_bytes -= size_bytes
         if not share.waiting:
             del self._shares[share.institution]
 
