@@ -52,9 +52,12 @@ class KnownNodes:
         self.update()
 
     def update(self) -> None:
-        self._tell(list_known_nodes(self._get_state(), self._get_replica_set()))
+        replica_set = self._get_replica_set()
+        self._epoch = replica_set.epoch
+        self._tell(list_known_nodes(self._get_state(), replica_set))
 
     def on_block(self, block: CommittedBlock) -> None:
-        is_new_epoch = block.header.next_replica_set_digest != block.header.replica_set_digest
+        # A recovered epoch is not named by the block below it, so the header would not tell.
+        is_new_epoch = self._get_replica_set().epoch != self._epoch
         if is_new_epoch or any(event.contract in _DECIDING_CONTRACTS for _, event in block.events):
             self.update()
