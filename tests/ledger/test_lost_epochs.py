@@ -10,6 +10,7 @@ import pytest
 
 from consensus.certificates import Certificate, Phase, VoteSignature, compute_vote_bytes
 from consensus.replica_set import ReplicaSet
+from contracts.calls.changes import KeyChange
 from contracts.recoveries import list_recoveries
 from crypto import tags
 from ledger.block_sync import SyncBlock, begin_sync_commit, serve_blocks
@@ -20,7 +21,7 @@ from ledger.pacing import Pacer
 from ledger.proofs import decode_proof, verify_proof
 from ledger.recovery_file import decode_recovery, encode_recovery, prepare_recovery
 from ledger.snapshot import decode_manifest, verify_manifest
-from tests.ledger.consortium import Consortium, sign
+from tests.ledger.consortium import Consortium, make_key, sign
 from tests.ledger.test_recovery_sync import follow, serve
 from tests.ledger.test_snapshot_epochs import install, offer, read_manifest
 
@@ -88,6 +89,16 @@ def test_a_recovered_epoch_that_is_lost_before_its_first_block_is_recovered_too(
     ]
     proof = chain.prove_receipt(block.transactions[0].transaction_id)
     assert verify_proof(proof, consortium.chain_id).block.recoveries == (base.height, base.height)
+
+
+def test_members_are_kept_with_the_keys_that_the_lost_change_gave_them(consortium: Consortium) -> None:
+    chain = consortium.chain
+    chain.recover(make_recovery(consortium, 0, 1, 2))
+    new = make_key("node 7").public_key
+    consortium.change(by=2, rotate=(KeyChange(2, new, consortium.prove(2, "node 7")),))
+    chain.recover(make_recovery(consortium, 0, 2))
+    assert [member.public_key for member in chain.replica_set.members] == [make_key("node 0").public_key, new]
+    assert consortium.commit().header.epoch == 4
 
 
 def test_the_ledger_opens_again_before_and_after_the_first_block(consortium: Consortium) -> None:
