@@ -73,6 +73,8 @@ class SilenceRecord(Struct, frozen=True, array_like=True, forbid_unknown_fields=
 
     until: _Counter
     """0 while the others have not yet been heard."""
+    epoch: _Counter = 0
+    """Whose members were heard; what was said in a later one they cannot know."""
 
 
 class OverrideRecord(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=7):

@@ -80,6 +80,7 @@ class Replica:
             silent_until=memory.silent_until,
             height=head.height,
             voted_height=memory.voted_height,
+            is_ahead=memory.is_ahead,
             is_overridden=memory.is_overridden,
         )
         self._state = ReplicaState(settings=settings, credentials=credentials, head=head, startup=startup)

@@ -40,7 +40,7 @@ class Memory:
     view_change: ViewChange | None
     new_view: NewView | None
     silent_until: int | None
-    """0 when silence was begun and its end not yet known."""
+    """0 when silence was begun and its end not yet known, or was decided upon in an earlier epoch."""
     is_overridden: bool
     """An operator has ended the silence, and nothing was committed since."""
 
@@ -58,10 +58,10 @@ def read_journal(records: Sequence[JournalRecord], *, epoch: int, height: int) -
     view_changes = [r.view_change for r in records if isinstance(r, ViewChangeRecord)]
     new_views = [r.new_view for r in records if isinstance(r, NewViewRecord)]
     epochs = [vote.epoch for vote in votes] + [v.epoch for v in view_changes] + [v.epoch for v in new_views]
-    silences = [r.until for r in records if isinstance(r, SilenceRecord)]
+    silences = [r for r in records if isinstance(r, SilenceRecord)]
     is_overridden = any(isinstance(r, OverrideRecord) and r.height == height for r in records)
     # The last one counts, over or not: an earlier one that is still in the file was decided upon since.
-    is_silent = bool(silences) and not 0 < silences[-1] <= height and not is_overridden
+    is_silent = bool(silences) and not 0 < silences[-1].until <= height and not is_overridden
     return Memory(
         votes=tuple(vote for vote in votes if vote.epoch == epoch),
         voted_height=max((vote.height for vote in votes if vote.epoch >= epoch), default=0),
@@ -70,7 +70,7 @@ def read_journal(records: Sequence[JournalRecord], *, epoch: int, height: int) -
         prepared=max(prepared, key=lambda certificate: certificate.view, default=None),
         view_change=next((v for v in reversed(view_changes) if v.epoch == epoch), None),
         new_view=next((v for v in reversed(new_views) if v.epoch == epoch), None),
-        silent_until=silences[-1] if is_silent else None,
+        silent_until=(silences[-1].until if silences[-1].epoch == epoch else 0) if is_silent else None,
         is_overridden=is_overridden,
     )
 

@@ -10,8 +10,9 @@ A ledger that is missing or rolled back under a whole journal shows itself: a vo
 once the one before is durable. What was final or prepared in between would be missing from a VIEW-CHANGE, so
 the replica is silent until the highest height that it voted for is durable.
 
-Members of an epoch know what was said in it, and nothing of the next one: who was wiped may hear some that
-have not come to that yet. So whoever is still silent when another epoch opens asks its members again.
+Members of an epoch know what was said in it, and nothing of the next one: who was wiped or rolled back may
+hear some that have not come to that yet. So whoever has not voted since its start, or is still silent, when
+another epoch opens asks its members again.
 """
 
 from __future__ import annotations
@@ -43,9 +44,11 @@ class Startup:
         silent_until: int | None,
         height: int = 0,
         voted_height: int = 0,
+        is_ahead: bool = False,
         is_overridden: bool = False,
     ) -> None:
         """`voted_height` is the highest for which the journal holds a vote, `height` that of the head.
+        `is_ahead`: the journal speaks of a later epoch than the head's.
 
         `is_overridden`: an operator answers for it that nothing was forgotten; nobody is asked.
         """
@@ -61,6 +64,8 @@ class Startup:
         """Why the journal is not all that I ever said; empty when that is not known."""
         self._is_decided = self.silent_until > 0 or is_overridden
         self._heard: dict[int, Recollection] = {}
+        if is_ahead and voted_height <= height + 1 and not is_overridden:
+            self._amnesia = self._amnesia or "the ledger has lost the epoch in which I spoke last"
         if self.silent_until:
             self.reason = f"silent until height {self.silent_until} is durable, by an earlier decision"
         is_behind = voted_height > max(height + 1, self.silent_until)
@@ -91,15 +96,17 @@ class Startup:
         if not self._is_decided:
             self.session = self._last_session
 
-    def open_epoch(self, height: int) -> bool:
-        """What was heard in the epoch before says nothing of this one: whoever may not vote yet asks again.
+    def open_epoch(self, height: int, *, has_voted: bool) -> bool:
+        """What was heard in the epoch before says nothing of this one: who has not voted since asks again.
 
         `height` is the last one at which I was in it: block sync may have led far into this one in one step.
-        True when silence had been decided upon, and now is not.
+        `has_voted`: since this start. True when silence had been decided upon, and now is not.
         """
-        if self.may_vote(height) or self._is_journal_whole:
+        is_silent = not self.may_vote(height)
+        if self._is_journal_whole or (has_voted and not is_silent):
             return False
-        is_reopened, self._is_decided = self._is_decided, False
+        is_reopened = is_silent and self._is_decided
+        self._is_decided = False
         if is_reopened:
             self._amnesia = self._amnesia or "silence began in an earlier epoch"
         self.forgotten = None

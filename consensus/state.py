@@ -131,7 +131,7 @@ class ReplicaState:
         ):
             return
         if self.startup.silent_until:
-            self.outbox.persist(SilenceRecord(self.startup.silent_until))
+            self.outbox.persist(SilenceRecord(self.startup.silent_until, self.credentials.epoch))
         if self.startup.forgotten is not None:
             # It goes out again and binds me again, so it must survive the next restart too (rule P3).
             self.outbox.persist(ViewChangeRecord(self.startup.forgotten))
@@ -160,7 +160,7 @@ class ReplicaState:
         if replica_set is not None:
             self.credentials = self.credentials.open_epoch(replica_set, head.epoch_base)
             self._open_epoch()
-            if self.startup.open_epoch(height_before):
+            if self.startup.open_epoch(height_before, has_voted=self.guard.has_signed):
                 self.outbox.persist(SilenceRecord(0))
         self.guard.forget_through(head.height)
         self.agreement.close()

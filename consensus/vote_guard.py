@@ -10,9 +10,11 @@ from consensus.messages import Vote
 class VoteGuard:
     """My votes above the durable height and not below the view I asked for; rebuilt from the journal."""
 
-    __slots__ = ("_votes",)
+    __slots__ = ("_votes", "has_signed")
 
     def __init__(self) -> None:
+        self.has_signed = False
+        """Whether I have cast a vote since I started."""
         self._votes: dict[tuple[int, int, Phase], Vote] = {}
 
     def restore(self, vote: Vote) -> None:
@@ -39,6 +41,7 @@ class VoteGuard:
         known = self._votes.get((height, view, phase))
         if known is not None:
             return known if known.digest == digest else None
+        self.has_signed = True
         vote = credentials.sign_vote(height, view, phase, digest)
         self._votes[height, view, phase] = vote
         return vote

@@ -12,7 +12,13 @@ import pytest
 from consensus.certificates import Certificate, Phase, VoteSignature, compute_vote_bytes
 from consensus.effects import RequestSync
 from consensus.events import MessageReceived
-from consensus.journal_records import PreparedRecord, VoteRecord, decode_record
+from consensus.journal_records import (
+    PreparedRecord,
+    ViewChangeRecord,
+    VoteRecord,
+    decode_record,
+    encode_record,
+)
 from consensus.messages import (
     CommittedNotice,
     Message,
@@ -467,4 +473,83 @@ def test_p6_silence_does_not_end_by_a_step_that_leads_far_into_the_next_epoch(ou
     outpaced.run(8_000)
     commit_blocks(outpaced, 3)
     assert not outpaced.replicas[0].status.is_silent
+    outpaced.check_no_contradiction()
+
+
+def test_p6_silence_of_an_earlier_epoch_is_decided_anew_by_a_start_in_this_one(outpaced: ClusterType) -> None:
+    """A crash after the closing block is durable and before the journal says that silence is open again."""
+    outpaced.crash(0)
+    outpaced.disks[0].journal.clear()
+    outpaced.disks[0].chain.clear()
+    outpaced.disks[0].is_journal_missing = True
+    outpaced.start(0)
+    outpaced.drops[:] = [drop_commits]
+    isolate(outpaced, 0, 2, 3)
+    outpaced.run(500)
+    assert outpaced.replicas[0].status.silent_reason.endswith("silent until height 3 is durable")
+    outpaced.crash(0)
+    outpaced.disks[0].chain[:] = outpaced.disks[1].chain[:2]
+    outpaced.drops[:] = [drop_commits, lambda _, target, m: target == 0 and isinstance(m, Recollection)]
+    outpaced.start(0)
+    outpaced.run(1_500)
+    status = outpaced.replicas[0].status
+    assert (status.epoch, status.height, status.is_starting) == (1, 5, True)
+    outpaced.drops.clear()
+    outpaced.run(8_000)
+    commit_blocks(outpaced, 3)
+    assert not outpaced.replicas[0].status.is_silent
+    outpaced.check_no_contradiction()
+
+
+def test_p5_a_view_change_of_an_epoch_that_the_ledger_lost_means_silence(outpaced: ClusterType) -> None:
+    """The votes of the journal were durable and are gone from it; what tells of the later epoch is enough."""
+    outpaced.crash(0)
+    state = outpaced.replicas[0]._state
+    view_change = state.credentials.sign_view_change(1, state.head.base, None)
+    outpaced.disks[0].journal[:] = [encode_record(ViewChangeRecord(view_change))]
+    del outpaced.disks[0].chain[1:]
+    for replica in (2, 3):
+        outpaced.crash(replica)
+        outpaced.start(replica)
+    outpaced.start(0)
+    outpaced.drops[:] = [drop_commits]
+    isolate(outpaced, 0, 2, 3)
+    outpaced.run(500)
+    assert outpaced.replicas[0].status.is_silent
+    outpaced.submit(b"something else")
+    outpaced.run(1_000)
+    outpaced.drops.clear()
+    outpaced.run(8_000)
+    commit_blocks(outpaced, 3)
+    assert not outpaced.replicas[0].status.is_silent
+    outpaced.check_no_contradiction()
+
+
+def test_p6_whoever_has_not_voted_since_its_start_asks_the_members_of_the_next_epoch_too(
+    outpaced: ClusterType,
+) -> None:
+    """Rolled back to an old copy, it hears founders who know of nothing that it has forgotten."""
+    outpaced.crash(1)
+    outpaced.disks[1].journal.clear()
+    del outpaced.disks[1].chain[1:]
+    for replica in (2, 3):
+        outpaced.crash(replica)
+        outpaced.start(replica)
+    outpaced.start(1)
+    outpaced.drops[:] = [drop_commits]
+    isolate(outpaced, 1, 2, 3)
+    outpaced.run(250)
+    status = outpaced.replicas[1].status
+    assert (status.epoch, status.is_starting, status.is_silent) == (0, False, False)
+    outpaced.drops[:] = [drop_commits, lambda _, target, m: target == 1 and isinstance(m, Recollection)]
+    outpaced.run(1_500)
+    status = outpaced.replicas[1].status
+    assert (status.epoch, status.height, status.is_starting) == (1, 5, True)
+    outpaced.drops[:] = [drop_commits]
+    outpaced.run(500)
+    assert "the journal lacks a vote at height 6" in outpaced.replicas[1].status.silent_reason
+    outpaced.drops.clear()
+    outpaced.run(8_000)
+    commit_blocks(outpaced, 3)
+    assert not outpaced.replicas[1].status.is_silent
     outpaced.check_no_contradiction()

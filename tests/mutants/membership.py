@@ -138,12 +138,35 @@ MUTANTS = (
         edits=(
             Edit(
                 "consensus.startup:Startup.open_epoch",
-                "if self.may_vote(height) or",
-                "if self._is_decided or",
+                "is_silent = not self.may_vote(height)",
+                "is_silent, has_voted = False, True",
             ),
         ),
         caught_by=NamedTest(
             EPOCH_TESTS + "test_p6_what_members_of_a_former_epoch_remember_is_not_enough_for_the_next_one"
+        ),
+    ),
+    Mutant(
+        name="silence_of_a_former_epoch_holds_after_a_restart",
+        rule="P6",
+        history="This project: a crash after the block that closed the epoch, and before the record that "
+        "silence is open again, ended the silence as members of the former epoch had decided it.",
+        edits=(Edit("consensus.restoration:read_journal", "silences[-1].epoch == epoch", "True"),),
+        caught_by=NamedTest(
+            EPOCH_TESTS + "test_p6_silence_of_an_earlier_epoch_is_decided_anew_by_a_start_in_this_one"
+        ),
+    ),
+    Mutant(
+        name="members_of_the_next_epoch_not_asked",
+        rule="P6",
+        history="This project: a replica that was rolled back past the opening of an epoch asked only those "
+        "who had not come to it either.",
+        edits=(
+            Edit("consensus.startup:Startup.open_epoch", "(has_voted and not is_silent)", "not is_silent"),
+        ),
+        caught_by=NamedTest(
+            EPOCH_TESTS
+            + "test_p6_whoever_has_not_voted_since_its_start_asks_the_members_of_the_next_epoch_too"
         ),
     ),
 )

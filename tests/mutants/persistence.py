@@ -305,7 +305,7 @@ MUTANTS = (
             Edit("consensus.replica:Replica._on_tick", "state.outbox.persist(SilenceRecord(0))", "pass"),
             Edit(
                 "consensus.state:ReplicaState.try_start",
-                "self.outbox.persist(SilenceRecord(self.startup.silent_until))",
+                "self.outbox.persist(SilenceRecord(self.startup.silent_until, self.credentials.epoch))",
                 "pass",
             ),
         ),
