@@ -45,7 +45,7 @@ class NotCommitted(ClientError):
 
     def __init__(self, transaction_id: str, end: str, code: str) -> None:
         advice = {
-            "failed": "its receipt is final: mend the call and sign a new transaction",
+            "failed": "docs/contracts.md says what the code means; mend the call and sign a new transaction",
             "expired": "sign it anew with a later expires_ms",
         }.get(end, "send the identical bytes again, to any gateway: they count once")
         super().__init__(f"transaction {transaction_id}: {end}{' ' + code if code else ''}; {advice}")

@@ -123,6 +123,12 @@ def _compute_membership_rows(
         ),
         node_rows.numbers.compute_state_key(node_rows.NUMBER_KEY): node_rows.numbers.encode_row(number),
     }
+    for institution in sorted({member.institution for member in members}):
+        own = node_rows.OwnNodesRow(
+            open=tuple(sorted(member.replica for member in members if member.institution == institution)),
+            registered_count=0,
+        )
+        rows[node_rows.own_nodes.compute_state_key(institution)] = node_rows.own_nodes.encode_row(own)
     for member in members:
         node = node_rows.NodeRow(
             replica=member.replica,

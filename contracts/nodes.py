@@ -1,7 +1,8 @@
 """The nodes of the network: every one that was ever registered, with its key and where it accepts links.
 
 Invariants: a replica id and a node's key are given once and never to another node, so whoever reads an old
-certificate can name its signers. Rows are closed, never deleted.
+certificate can name its signers. Rows are closed, never deleted; so whatever decides looks at those of
+one institution that are open, never at all of them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ NUMBER_KEY: Final = b"next"
 REPLICA_MAX: Final = 65_535
 NODES_PER_INSTITUTION_MAX: Final = 8
 """Nodes of one institution that are not retired; every other node keeps a queue for each."""
+REGISTRATIONS_PER_INSTITUTION_MAX: Final = 64
+"""Nodes that one institution may ever register, retired ones included: the largest consortium together cannot
+use up the replica ids, which are never given twice."""
 
 
 class NodeRow(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
@@ -45,6 +49,15 @@ class NodeKeyRow(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only
     changed_height: int
 
 
+class OwnNodesRow(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
+    """What one institution has of nodes; the row's key is the institution."""
+
+    open: tuple[int, ...]
+    """Replica ids of those that are not retired, in ascending order."""
+    registered_count: int
+    """How many it has ever registered; those in the genesis are not counted."""
+
+
 class NumberRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The replica id of the next node."""
 
@@ -53,7 +66,10 @@ class NumberRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 nodes: Final = Table("governance", "nodes", NodeRow)
 node_keys: Final = Table("governance", "node_keys", NodeKeyRow)
+own_nodes: Final = Table("governance", "own_nodes", OwnNodesRow)
 numbers: Final = Table("governance", "numbers", NumberRow)
+
+NO_NODES: Final = OwnNodesRow(open=(), registered_count=0)
 
 
 def compute_node_key(replica: int) -> bytes:
@@ -65,12 +81,17 @@ def add_node(
 ) -> NodeRow:
     """Give a node with a fresh key the next replica id.
 
-    Raises Conflict `key_in_use`, `too_many_nodes`, `no_replica_ids`.
+    Raises Conflict `key_in_use`, `too_many_nodes`, `too_many_registrations`, `no_replica_ids`.
     """
     claim_key(context, public_key, None)
-    own = list_own_nodes(context, institution)
-    if len(own) >= NODES_PER_INSTITUTION_MAX:
-        raise Conflict(f"{len(own)} nodes are registered already: retire one", code="too_many_nodes")
+    own = context.get(own_nodes, institution) or NO_NODES
+    if len(own.open) >= NODES_PER_INSTITUTION_MAX:
+        raise Conflict(f"{len(own.open)} nodes are registered already: retire one", code="too_many_nodes")
+    if own.registered_count >= REGISTRATIONS_PER_INSTITUTION_MAX:
+        raise Conflict(
+            f"it has registered {own.registered_count} nodes: give those it has other keys and addresses",
+            code="too_many_registrations",
+        )
     number = context.get(numbers, NUMBER_KEY)
     assert number is not None, "no next replica id in the state: it was not made by compute_genesis_rows"
     if number.replica > REPLICA_MAX:
@@ -88,14 +109,15 @@ def add_node(
     context.put(nodes, compute_node_key(row.replica), row)
     use = NodeKeyRow(replica=row.replica, use="current", changed_height=context.height)
     context.put(node_keys, public_key, use)
+    following = OwnNodesRow(open=(*own.open, row.replica), registered_count=own.registered_count + 1)
+    context.put(own_nodes, institution, following)
     return row
 
 
 def list_own_nodes(context: Context, institution: bytes) -> list[NodeRow]:
     """An institution's nodes that are not retired."""
-    return [
-        row for _, row in context.scan(nodes) if row.institution == institution and not row.retired_height
-    ]
+    own = context.get(own_nodes, institution) or NO_NODES
+    return [require_node(context, replica) for replica in own.open]
 
 
 def retire_node(context: Context, row: NodeRow) -> None:
@@ -104,6 +126,10 @@ def retire_node(context: Context, row: NodeRow) -> None:
     context.put(nodes, compute_node_key(row.replica), retired)
     use = NodeKeyRow(replica=row.replica, use="former", changed_height=context.height)
     context.put(node_keys, row.public_key, use)
+    own = context.get(own_nodes, row.institution)
+    assert own is not None, "a node of an institution that has none"
+    left = tuple(replica for replica in own.open if replica != row.replica)
+    context.put(own_nodes, row.institution, msgspec.structs.replace(own, open=left))
 
 
 def claim_key(context: Context, public_key: bytes, replica: int | None) -> None:
@@ -146,6 +172,13 @@ def get_node(state: ReadableState, replica: int) -> NodeRow | None:
     return nodes.get(state, compute_node_key(replica))
 
 
+def list_open_nodes(state: ReadableState, institution: bytes) -> list[NodeRow]:
+    """One institution's nodes that are not retired, as committed, in the order of their ids."""
+    own = own_nodes.get(state, institution) or NO_NODES
+    found = (get_node(state, replica) for replica in own.open)
+    return [row for row in found if row is not None]
+
+
 def list_nodes(state: ReadableState) -> list[NodeRow]:
-    """All that were ever registered, in the order of their ids."""
+    """All that were ever registered, in the order of their ids: for lists, not for checks."""
     return [row for _, row in nodes.scan(state)]

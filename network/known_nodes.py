@@ -7,7 +7,7 @@ from typing import Final
 
 from consensus.replica_set import ReplicaId, ReplicaSet
 from contracts.electorate import get_electorate
-from contracts.nodes import list_nodes
+from contracts.nodes import NodeRow, get_node, list_open_nodes
 from contracts.tables import ReadableState
 from ledger.speculation import CommittedBlock
 from network.link_ports import KnownNode
@@ -17,24 +17,23 @@ _DECIDING_CONTRACTS: Final = frozenset({"governance", "registry"})
 
 
 def list_known_nodes(state: ReadableState, replica_set: ReplicaSet) -> tuple[KnownNode, ...]:
-    """Members always; others unless they are retired or their institution is suspended."""
+    """Members always; others unless they are retired or their institution is suspended.
+
+    Looks at no node that is retired, so it takes the same however many there ever were.
+    """
+    known: dict[int, KnownNode] = {}
     electorate = get_electorate(state)
-    active = frozenset(electorate.institutions) if electorate is not None else frozenset()
-    keys = {member.replica: member.public_key for member in replica_set.members}
-    addresses = {}
-    for node in list_nodes(state):
-        if not node.retired_height and node.institution in active:
-            keys.setdefault(node.replica, node.public_key)
-        addresses[node.replica] = (node.link_host, node.link_port)
-    return tuple(
-        KnownNode(
-            replica=ReplicaId(replica),
-            public_key=keys[replica],
-            host=addresses.get(replica, ("", 0))[0],
-            port=addresses.get(replica, ("", 0))[1],
-        )
-        for replica in sorted(keys)
-    )
+    for institution in electorate.institutions if electorate is not None else ():
+        for node in list_open_nodes(state, institution):
+            known[node.replica] = _describe(node.public_key, node.replica, node)
+    for member in replica_set.members:
+        known[member.replica] = _describe(member.public_key, member.replica, get_node(state, member.replica))
+    return tuple(known[replica] for replica in sorted(known))
+
+
+def _describe(public_key: bytes, replica: int, node: NodeRow | None) -> KnownNode:
+    host, port = (node.link_host, node.link_port) if node is not None else ("", 0)
+    return KnownNode(replica=ReplicaId(replica), public_key=public_key, host=host, port=port)
 
 
 class KnownNodes:

@@ -21,7 +21,7 @@ from contracts.calls.registry import (
 )
 from contracts.catalog import NEWEST, compute_genesis_rows, find_institution
 from contracts.electorate import INSTITUTIONS_MAX, get_electorate
-from contracts.nodes import get_node
+from contracts.nodes import NodeRow, compute_node_key, get_node, nodes
 from contracts.proposals import VoteRow, list_proposals, votes
 from crypto import tags
 from crypto.encoding import encode
@@ -291,6 +291,26 @@ def test_an_institution_may_be_removed_by_the_votes_of_others_against_its_own(le
     ledger.run(ledger.other, calls.Vote(proposal, False))
     ledger.run(ledger.clinic, calls.Vote(proposal, True))
     assert ledger.run(ledger.regulator, calls.Vote(proposal, True)) is True
+
+
+def test_however_many_nodes_there_were_others_register_and_institutions_are_removed(ledger: Ledger) -> None:
+    remove_replica(ledger, 1)
+    for replica in range(1_000, 6_000):  # More than one call may look at.
+        row = NodeRow(
+            replica=replica,
+            public_key=replica.to_bytes(32, "big"),
+            institution=ledger.other.institution,
+            link_host="h" * 253,
+            link_port=1,
+            registered_height=1,
+            retired_height=1,
+        )
+        ledger.state.rows[nodes.compute_state_key(compute_node_key(replica))] = nodes.encode_row(row)
+    assert register_node(ledger, ledger.clinic) == 4
+    adopt(ledger, Removal(institution=ledger.other.institution))
+    retired = get_node(ledger.state, 1)
+    assert retired is not None
+    assert retired.retired_height == ledger.height
 
 
 @pytest.mark.parametrize("kind", ["hospital", "primary_care", "public_health", "regulator"])

@@ -36,6 +36,7 @@ PINNED = {
     "governance/nodes": "8f0bbdbdb1d512e98ce8f31195f65cc0edc6910b9309d1be6b28e7aec431f524",
     "governance/numbers": "1491b3e430c7eaa55326328596a3b17d9779491eb528755257018431c103e99c",
     "governance/open_proposals": "4a6145d8fae9dfc4c71c35b38091b8d4aecf9799adeb403cc6293cf0fde13a2a",
+    "governance/own_nodes": "d5f0d782cb6b81cec04afc44a4598e192eca1dc95cf361d67489a1667a2d7b57",
     "governance/parameters": "4bfb00d53b79bb0d5dd1604a557b280c733f5c2d434b476533c73916c113e1a0",
     "governance/proposals": "43f782de9608cc5e1b0c6b383045abe5bba6119780558b956179ab5728d85bb0",
     "governance/replica_set": "6e40820eeb34c733e610a31e6c311538849ace001f252697e6510b562e7af240",

@@ -15,9 +15,17 @@ from contracts import replica_sets
 from contracts.calls import governance as calls
 from contracts.calls.changes import KeyChange, ReplicaSetChange
 from contracts.calls.registry import ReinstateInstitution, RotateKey, SuspendInstitution
-from contracts.electorate import ElectorateRow, get_electorate
+from contracts.electorate import INSTITUTIONS_MAX, ElectorateRow, get_electorate
 from contracts.errors import Conflict
-from contracts.nodes import NODES_PER_INSTITUTION_MAX, get_node, list_nodes, node_keys
+from contracts.nodes import (
+    NODES_PER_INSTITUTION_MAX,
+    REGISTRATIONS_PER_INSTITUTION_MAX,
+    REPLICA_MAX,
+    get_node,
+    list_nodes,
+    list_open_nodes,
+    node_keys,
+)
 from contracts.proposals import OPEN_PROPOSALS_MAX, list_proposals, list_votes
 from contracts.replica_sets import ReplicaRow, ReplicaSetRow, check_change, compute_quorum
 from contracts.schedule import get_scheduled
@@ -123,6 +131,24 @@ def test_one_institution_has_only_so_many_nodes_until_it_retires_one(ledger: Led
     assert ledger.fail(ledger.other, last) == "too_many_nodes"
     ledger.run(ledger.other, calls.RetireNode(4))
     assert ledger.run(ledger.other, last) == 4 + NODES_PER_INSTITUTION_MAX - 1
+
+
+def test_no_institution_uses_up_the_replica_ids_by_registering_and_retiring(ledger: Ledger) -> None:
+    for number in range(REGISTRATIONS_PER_INSTITUTION_MAX):
+        replica = ledger.run(ledger.other, make_registration(ledger, ledger.other, f"short-lived {number}"))
+        ledger.run(ledger.other, calls.RetireNode(replica))  # type: ignore[arg-type]
+    one_more = make_registration(ledger, ledger.other, "one more")
+    assert ledger.fail(ledger.other, one_more) == "too_many_registrations"
+    assert [node.replica for node in list_open_nodes(ledger.state, ledger.other.institution)] == [1]
+    # It keeps what it has, and nobody else feels it.
+    ledger.run(ledger.other, calls.MoveNode(1, "node.example", 7443))
+    expected = 4 + REGISTRATIONS_PER_INSTITUTION_MAX
+    assert ledger.run(ledger.clinic, make_registration(ledger, ledger.clinic)) == expected
+
+
+def test_the_largest_consortium_cannot_use_up_the_replica_ids() -> None:
+    most = INSTITUTIONS_MAX * REGISTRATIONS_PER_INSTITUTION_MAX + replica_sets.REPLICAS_MAX
+    assert most <= REPLICA_MAX + 1
 
 
 def test_a_retired_node_is_gone_for_good_and_its_key_with_it(ledger: Ledger) -> None:

@@ -10,7 +10,7 @@ import msgspec
 
 from consensus.replica_set import Member, ReplicaId, ReplicaSet
 from contracts.electorate import KEY, ElectorateRow, electorate
-from contracts.nodes import NodeRow, compute_node_key, nodes
+from contracts.nodes import NodeRow, OwnNodesRow, compute_node_key, nodes, own_nodes
 from network.known_nodes import KnownNodes, list_known_nodes
 from network.link_ports import KnownNode
 
@@ -42,14 +42,16 @@ class State:
             registered_height=0,
             retired_height=0,
         )
-        key = nodes.compute_state_key(compute_node_key(number))
-        self.rows[key] = nodes.encode_row(msgspec.structs.replace(row, **changes))
+        row = msgspec.structs.replace(row, **changes)
+        self.rows[nodes.compute_state_key(compute_node_key(number))] = nodes.encode_row(row)
+        own = OwnNodesRow(open=() if row.retired_height else (number,), registered_count=1)
+        self.rows[own_nodes.compute_state_key(row.institution)] = own_nodes.encode_row(own)
 
     def get(self, key: bytes) -> bytes | None:
         return self.rows.get(key)
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        return iter(sorted(item for item in self.rows.items() if item[0].startswith(prefix)))
+        raise AssertionError("all rows of a table are looked at, however many there ever were")
 
 
 def list_ids(state: State) -> list[int]:
