@@ -3,8 +3,8 @@
     python -m node --config NODE_FOLDER/node.toml
 
 It starts in this order: settings, keys, disks (ledger, journal, vault), network, consensus, gateway. It ends
-cleanly on SIGTERM and SIGINT. Whatever goes wrong with a disk, and whatever halts the replica, ends the
-process at once: a node that cannot trust its disk must not go on talking (rule P7).
+cleanly on SIGTERM and SIGINT, whenever they come. Whatever goes wrong with a disk, and whatever halts the
+replica, ends the process at once: a node that cannot trust its disk must not go on talking (rule P7).
 
 One process may live several lives: where blocks alone do not help, the node leaves off, fetches a snapshot
 with the links only, and starts again on that; and it starts again when another key of its own takes over.
@@ -18,11 +18,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import os
 import resource
-import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, assert_never
 
@@ -36,6 +34,7 @@ from daemon.faults import CANNOT_START
 from daemon.joining import join_by_snapshot
 from daemon.lifetime import Ending, Lifetime
 from daemon.node import Node
+from daemon.stop_request import StopRequest
 
 EXIT_OK: Final = 0
 EXIT_NOT_STARTED: Final = 1
@@ -57,16 +56,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = load_node_settings(options.config)
         configure_logging(settings.log.level)
         structlog.contextvars.bind_contextvars(node=settings.node.name)
-        return run_until_stopped(settings, stops_with_stdin=options.stop_with_stdin)
+        stop = StopRequest(watches_stdin=options.stop_with_stdin)
+        with stop.listen():
+            return run_until_stopped(settings, stop)
     except CANNOT_START as error:
         sys.stderr.write(f"node: cannot start: {error}\n")
         return EXIT_NOT_STARTED
 
 
-def run_until_stopped(settings: NodeSettings, *, stops_with_stdin: bool) -> int:
+def run_until_stopped(settings: NodeSettings, stop: StopRequest) -> int:
     """One life of the node after the other; the process's exit code. Raises one of CANNOT_START."""
-    while True:
-        ending = asyncio.run(run_node(settings, stops_with_stdin=stops_with_stdin))
+    while not stop.is_made:
+        ending = asyncio.run(run_node(settings, stop))
         match ending:
             case Ending.ON_REQUEST:
                 return EXIT_OK
@@ -75,26 +76,29 @@ def run_until_stopped(settings: NodeSettings, *, stops_with_stdin: bool) -> int:
             case Ending.FOR_NEW_KEY:
                 continue
             case Ending.FOR_SNAPSHOT:
-                if not asyncio.run(join(settings, stops_with_stdin=stops_with_stdin)):
+                if not asyncio.run(join(settings, stop)):
                     return EXIT_OK
             case _:
                 assert_never(ending)
+    return EXIT_OK
 
 
-async def run_node(settings: NodeSettings, *, stops_with_stdin: bool) -> Ending:
+async def run_node(settings: NodeSettings, stop: StopRequest) -> Ending:
     """Open and run one node until it ends. Raises what kept it from starting."""
     raise_descriptor_limit()
     _log.info("opening", folder=str(settings.folder.directory))
     disks = Disks.open(settings)
     try:
+        if stop.is_made:
+            return Ending.ON_REQUEST
         node = Node(disks)
-        stop_on_request(node.stop, stops_with_stdin=stops_with_stdin)
         # What was made so far lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         try:
-            return await node.run()
+            with stop.heard_by(node.stop):
+                return await node.run()
         except Exception as error:
             if not node.is_started:
                 raise
@@ -106,11 +110,11 @@ async def run_node(settings: NodeSettings, *, stops_with_stdin: bool) -> Ending:
         disks.close()
 
 
-async def join(settings: NodeSettings, *, stops_with_stdin: bool) -> bool:
+async def join(settings: NodeSettings, stop: StopRequest) -> bool:
     """Fetch a ledger to run on; False when told to stop before it is there. Raises one of CANNOT_START."""
     lifetime = Lifetime()
-    stop_on_request(lifetime.stop, stops_with_stdin=stops_with_stdin)
-    return await join_by_snapshot(settings, lifetime)
+    with stop.heard_by(lifetime.stop):
+        return await join_by_snapshot(settings, lifetime)
 
 
 def raise_descriptor_limit() -> None:
@@ -119,20 +123,6 @@ def raise_descriptor_limit() -> None:
     wanted = min(hard, DESCRIPTORS_WANTED) if hard != resource.RLIM_INFINITY else DESCRIPTORS_WANTED
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def stop_on_request(stop: Callable[[], None], *, stops_with_stdin: bool) -> None:
-    """On SIGTERM, on SIGINT, and when whoever started this node closes its standard input."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-
-    def on_stdin() -> None:
-        if not os.read(sys.stdin.fileno(), 4_096):
-            stop()
-
-    if stops_with_stdin:
-        loop.add_reader(sys.stdin.fileno(), on_stdin)
 
 
 if __name__ == "__main__":

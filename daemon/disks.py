@@ -20,7 +20,7 @@ from vault.key_ring import KeyRing
 from vault.vault import Vault
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Disks:
     """Keys, ledger, journal and vault of one node; nothing runs yet."""
 
@@ -29,10 +29,10 @@ class Disks:
     institution_key: SigningKey
     chain: Chain
     journal: Journal
-    journal_content: JournalContent
     vault: Vault
     writer: ThreadPoolExecutor
     """The one thread that writes journal and ledger, so that their order holds."""
+    _journal_content: JournalContent
 
     @classmethod
     def open(cls, settings: NodeSettings) -> Disks:
@@ -52,6 +52,7 @@ class Disks:
             )
             stack.callback(vault.close)
             content = decode_entries(journal.entries)
+            journal.entries = ()  # Decoded once; they may be as long as the journal.
             own = get_node(chain.state, settings.node.replica)
             identity = choose_identity(folder, None if own is None else own.public_key)
             institution_key = read_key_file(folder.institution_key_file)
@@ -62,15 +63,20 @@ class Disks:
             institution_key=institution_key,
             chain=chain,
             journal=journal,
-            journal_content=content,
             vault=vault,
             writer=ThreadPoolExecutor(1, thread_name_prefix="writer"),
+            _journal_content=content,
         )
 
     @property
     def replica(self) -> ReplicaId:
         """The node's id in the replica set."""
         return ReplicaId(self.settings.node.replica)
+
+    def take_journal_content(self) -> JournalContent:
+        """What the journal held when it was opened, bodies of transactions included; it is let go of here."""
+        content, self._journal_content = self._journal_content, JournalContent(records=(), proposals=())
+        return content
 
     def close(self) -> None:
         """Only once no other thread uses a disk any more: a database closed under a reader crashes."""

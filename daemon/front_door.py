@@ -77,8 +77,8 @@ class FrontDoor:
         """The gateway takes the place of the one that says to wait."""
         assert self._runner is not None, "no gateway was opened"
         waiting, self._runner = self._runner, None
-        await waiting.cleanup()
         try:
+            await waiting.cleanup()
             self._runner = await self._serve(self._build())
         except Exception as error:
             self._halt(error)

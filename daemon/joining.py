@@ -36,7 +36,16 @@ async def join_by_snapshot(settings: NodeSettings, lifetime: Lifetime) -> bool:
         settings=settings.gateway,
         tls=build_gateway_server_context(folder.gateway_certificate_file, folder.gateway_key_file),
     )
-    await links.start(LinkHandlers.deaf())
+    try:
+        await links.start(LinkHandlers.deaf())
+        return await _run(joining, lifetime)
+    finally:
+        await links.close()
+        await gateway.cleanup()
+
+
+async def _run(joining: Joining, lifetime: Lifetime) -> bool:
+    """Whether the ledger was in its place before the node was told to stop."""
     running = asyncio.create_task(joining.run())
     try:
         await asyncio.wait((running, lifetime.ended), return_when=asyncio.FIRST_COMPLETED)
@@ -47,8 +56,6 @@ async def join_by_snapshot(settings: NodeSettings, lifetime: Lifetime) -> bool:
         joining.stop()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        await links.close()
-        await gateway.cleanup()
 
 
 def _build_joining(settings: NodeSettings, links: Links, genesis: Genesis) -> Joining:

@@ -15,7 +15,6 @@ import structlog
 from aiohttp import web
 
 from config.errors import ConfigError, Fault
-from consensus.journal_records import OverrideRecord
 from daemon.disks import Disks
 from daemon.front_door import FrontDoor
 from daemon.lifetime import Ending, Lifetime
@@ -58,7 +57,6 @@ class Node:
     async def run(self) -> Ending:
         """Return why it left off. Raises what halted the node; OSError when an address cannot be had."""
         chain, ended = self._disks.chain, self._lifetime.ended
-        self._warn_of_overrides()
         driving = asyncio.create_task(self._parts.driver.run())
         try:
             await self._parts.start()
@@ -132,14 +130,6 @@ class Node:
         if not driving.cancelled():
             driving.exception()
         await self._parts.close()
-
-    def _warn_of_overrides(self) -> None:
-        """What an operator has answered for, at every start again (rule P6)."""
-        for record in self._disks.journal_content.records:
-            if isinstance(record, OverrideRecord):
-                _log.warning(
-                    "silence was ended", height=record.height, at_ms=record.time_ms, reason=record.reason
-                )
 
     def _warn_of_few_replicas(self) -> None:
         quorum = self._disks.chain.replica_set.quorum

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import structlog
 
 from config.settings import compute_replica_settings
 from consensus.driver import Driver
 from consensus.head import Head
+from consensus.journal_records import JournalRecord, OverrideRecord
 from consensus.replica import Replica
 from consensus.replica_set import Height, ReplicaId
 from crypto.signatures import verify_signature
@@ -40,6 +43,8 @@ class Parts:
     def __init__(self, disks: Disks, lifetime: Lifetime) -> None:
         """`lifetime` is told of what ends the node. Raises TlsSetupFailed."""
         settings, chain = disks.settings, disks.chain
+        found = disks.take_journal_content()
+        _warn_of_overrides(found.records)
         self._disks = disks
         self._lifetime = lifetime
         self.links = build_links(settings, disks.identity, chain.replica_set, chain.chain_id)
@@ -70,7 +75,7 @@ class Parts:
             settings=settings.application,
         )
         self.block_sync = self._build_block_sync()
-        self.driver = self._build_driver()
+        self.driver = self._build_driver(found.records)
         shelf = SnapshotShelf(settings.folder.snapshots_directory)
         self.snapshots = SnapshotKeeper(
             chain, shelf, settings.snapshots, on_failure=lifetime.halt_from_thread
@@ -78,6 +83,8 @@ class Parts:
         self.snapshot_server = SnapshotServer(
             shelf, lambda: chain.archive, on_failure=lifetime.halt, settings=settings.network.fetch
         )
+        for proposal, bodies in found.proposals:
+            self.application.restore(proposal, bodies)
         self._follow_blocks()
         self._serve_peers()
 
@@ -126,10 +133,10 @@ class Parts:
             settings=settings,
         )
 
-    def _build_driver(self) -> Driver:
+    def _build_driver(self, records: Sequence[JournalRecord]) -> Driver:
         disks, settings = self._disks, self._disks.settings
         return Driver(
-            replica=_build_replica(disks, self.application),
+            replica=_build_replica(disks, self.application, records),
             replica_id=disks.replica,
             application=self.application,
             transport=self.links,
@@ -157,9 +164,7 @@ class Parts:
         chain.subscribe(handover.on_block)
 
     def _serve_peers(self) -> None:
-        """What peers may ask for, the bodies of proposals that the journal holds included."""
-        for proposal, bodies in self._disks.journal_content.proposals:
-            self.application.restore(proposal, bodies)
+        """What peers may ask for."""
         self.links.serve(RequestKind.BODIES, self.bodies.on_request)
         self.links.serve(RequestKind.BLOCKS, self.block_sync.on_request)
         self.links.serve(RequestKind.SNAPSHOT, self.snapshot_server.on_request)
@@ -179,7 +184,16 @@ class Parts:
         self.relay.send_pending(replica)
 
 
-def _build_replica(disks: Disks, application: LedgerApplication) -> Replica:
+def _warn_of_overrides(records: Sequence[JournalRecord]) -> None:
+    """What an operator has answered for, at every start again (rule P6)."""
+    for record in records:
+        if isinstance(record, OverrideRecord):
+            _log.warning(
+                "silence was ended", height=record.height, at_ms=record.time_ms, reason=record.reason
+            )
+
+
+def _build_replica(disks: Disks, application: LedgerApplication, records: Sequence[JournalRecord]) -> Replica:
     """The replica where ledger and journal left it."""
     chain = disks.chain
     return Replica(
@@ -197,6 +211,6 @@ def _build_replica(disks: Disks, application: LedgerApplication) -> Replica:
             closing=chain.epoch.closing,
         ),
         compute_digest=application.compute_digest,
-        journal=disks.journal_content.records,
+        journal=records,
         journal_missing=disks.journal.is_missing,
     )

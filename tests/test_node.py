@@ -7,10 +7,11 @@ import errno
 import os
 import resource
 import shutil
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,14 +21,18 @@ import node as node_module
 from client.signing import TransactionSigner, draw_identifier
 from config.local_network import LocalNetwork, create_local_network
 from config.log import configure_logging
-from config.settings import load_node_settings
+from config.settings import NodeSettings, load_node_settings
 from consensus.journal import Journal
+from consensus.journal_entries import encode_entry
+from consensus.journal_records import OverrideRecord
+from consensus.replica_set import Height
 from contracts.calls.changes import ContractActivation
 from contracts.calls.governance import Propose
 from crypto.key_files import generate_signing_key, read_key_file, write_key_file
 from daemon.disks import Disks
 from daemon.lifetime import Ending
 from daemon.node import Node
+from daemon.stop_request import StopRequest
 from ledger.errors import ContractUnknown, StoreFailed
 from ledger.genesis import Parameters
 from ledger.transaction import encode_transaction
@@ -148,6 +153,75 @@ def test_an_address_in_use_is_refused_while_threads_read_the_vault(
     assert os.strerror(errno.EADDRINUSE) in said.lower() or "address already in use" in said
 
 
+@pytest.fixture
+def _sigterm_fails_the_test() -> Iterator[None]:
+    """Where nobody listens it would end the test run."""
+
+    def on_signal(number: int, frame: object) -> None:
+        raise AssertionError("nobody listens to SIGTERM")
+
+    previous = signal.signal(signal.SIGTERM, on_signal)
+    yield
+    signal.signal(signal.SIGTERM, previous)
+
+
+@pytest.mark.usefixtures("_sigterm_fails_the_test")
+def test_a_stop_while_disks_are_opened_ends_the_node_before_it_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_disks, opened = Disks.open, list[Disks]()
+
+    def open_slowly(settings: NodeSettings) -> Disks:
+        os.kill(os.getpid(), signal.SIGTERM)
+        opened.append(open_disks(settings))
+        return opened[0]
+
+    monkeypatch.setattr(Disks, "open", open_slowly)
+    monkeypatch.setattr(node_module, "Node", None)
+    assert main(["--config", str(folder / "node.toml")]) == EXIT_OK
+    assert len(opened) == 1
+    monkeypatch.undo()
+    Disks.open(load_node_settings(folder / "node.toml")).close()
+
+
+@pytest.mark.usefixtures("_sigterm_fails_the_test")
+def test_a_stop_between_two_lives_is_heard(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lives = []
+
+    async def live(settings: NodeSettings, stop: object) -> Ending:
+        lives.append(settings)
+        return Ending.FOR_NEW_KEY
+
+    def run_and_stop(life: Coroutine[object, object, Ending]) -> Ending:
+        with asyncio.Runner() as runner:
+            ending = runner.run(life)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return ending
+
+    monkeypatch.setattr(node_module, "run_node", live)
+    monkeypatch.setattr(asyncio, "run", run_and_stop)
+    assert main(["--config", str(folder / "node.toml")]) == EXIT_OK
+    assert len(lives) == 1
+
+
+async def test_a_running_node_does_not_keep_what_its_journal_held(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bodies of proposals among it: as much as the journal may hold."""
+    override = OverrideRecord(height=Height(1), time_ms=1, reason="a test")
+    journal = Journal.open(folder / "data" / "journal")
+    journal.append([encode_entry(override)])
+    journal.close()
+    opened = Disks.open(load_node_settings(folder / "node.toml"))
+    try:
+        assert opened.journal.entries == ()
+        Node(opened)
+        assert opened.take_journal_content().records == ()
+    finally:
+        await asyncio.get_running_loop().shutdown_default_executor()
+        opened.close()
+
+
 def test_wrong_usage_ends_with_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([])
@@ -179,7 +253,7 @@ async def test_rule_P7_a_failing_ledger_halts_the_node_with_its_reason(
     monkeypatch.setattr(node_module, "Node", Watched)
     configure_logging("info")
     settings = load_node_settings(folder / "node.toml")
-    task = asyncio.create_task(run_node(settings, stops_with_stdin=False))
+    task = asyncio.create_task(run_node(settings, StopRequest()))
     async with asyncio.timeout(60):
         while not (opened and opened[0].is_started) and not task.done():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -209,7 +283,7 @@ async def test_a_node_that_lacks_a_contract_warns_and_stops_above_its_height(
 
     monkeypatch.setattr(node_module, "Node", Watched)
     configure_logging("info")
-    task = asyncio.create_task(run_node(load_node_settings(folder / "node.toml"), stops_with_stdin=False))
+    task = asyncio.create_task(run_node(load_node_settings(folder / "node.toml"), StopRequest()))
     async with asyncio.timeout(60):
         while not (opened and opened[0].get_readiness().is_ready) and not task.done():  # noqa: ASYNC110
             await asyncio.sleep(0.01)

@@ -42,9 +42,12 @@ class StubRunner:
     def __init__(self, application: web.Application) -> None:
         self.application = application
         self.is_closed = False
+        self.fault: Exception | None = None
 
     async def cleanup(self) -> None:
         self.is_closed = True
+        if self.fault is not None:
+            raise self.fault
 
 
 class Stage:
@@ -115,3 +118,15 @@ async def test_what_keeps_clients_out_later_on_halts_the_node(fault: Exception) 
     await stage.door.close()
     assert stage.failures == [fault]
     assert stage.served[0].is_closed
+
+
+async def test_a_waiting_gateway_that_cannot_be_ended_halts_the_node() -> None:
+    """Or there would be neither gateway, and nobody would know."""
+    state, missing = split(_make_ledger())
+    stage = Stage(state)
+    await stage.door.open()
+    fault = stage.served[0].fault = RuntimeError("cannot end")
+    state.rows |= missing
+    stage.chain.commit()
+    await stage.door.close()
+    assert stage.failures == [fault]
