@@ -34,13 +34,24 @@ class ElectorateRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown
         return tuple(institution for institution, _ in self.active)
 
     def is_majority(self, voters: Iterable[bytes]) -> bool:
-        """Whether these institutions may decide for all.
+        """Whether these institutions may decide for all, but for who these are.
 
         More than half of the active ones; and more than a third of all, or a regulator that suspends the
         others would be a majority of one.
         """
-        count = len(set(voters) & set(self.institutions))
+        count = self._count(voters)
         return 2 * count > len(self.active) and 3 * count > self.registered_count
+
+    def is_majority_of_all(self, voters: Iterable[bytes]) -> bool:
+        """Whether these institutions may decide on who is registered at all: more than half of those who are.
+
+        What a suspension lets fewer decide can be undone after it; who was removed never returns, and who
+        was admitted meanwhile votes.
+        """
+        return 2 * self._count(voters) > self.registered_count
+
+    def _count(self, voters: Iterable[bytes]) -> int:
+        return len(set(voters) & set(self.institutions))
 
 
 electorate: Final = Table("registry", "electorate", ElectorateRow)

@@ -1,9 +1,9 @@
 """Governance: what the founders laid down, the nodes of the network, and changes of the network by vote.
 
 Institutions register nodes of their own, which follow without voting. All else changes by proposal and
-vote: a proposal is adopted as soon as a majority of the active institutions has voted for it. It speaks of
-its subject (`contracts.schedule`) as it stood when it was made: the others lapse when that changes, and each
-lapses at its height.
+vote: a proposal is adopted as soon as a majority of the active institutions has voted for it; one about who
+the institutions are, as soon as a majority of all has, suspended ones included. It speaks of its subject
+(`contracts.schedule`) as it stood when it was made: the others lapse when that changes, and each at its height.
 
 Invariants: the founding rows are written once, with the genesis block; a change that could stop the ledger is
 refused before anybody votes on it, and again when it would be adopted.
@@ -159,11 +159,14 @@ def vote(context: Context, arguments: calls.Vote) -> bool:
 def _count_vote(
     context: Context, institution: bytes, proposal: bytes, row: ProposalRow, *, approve: bool
 ) -> bool:
-    """Keep the vote; adopt the proposal where it makes the majority of those who are active now."""
+    """Keep the vote; adopt the proposal where it makes the majority that the change needs now."""
     context.put(votes, proposal + institution, VoteRow(approve=approve, height=context.height))
     _tell(context, "voted", proposal, institution, int(approve))
     approving = [key[len(proposal) :] for key, found in context.scan(votes, proposal) if found.approve]
-    if not require_electorate(context).is_majority(approving):
+    voices = require_electorate(context)
+    is_of_institutions = find_subject(row.change) == "institutions"
+    decides = voices.is_majority_of_all if is_of_institutions else voices.is_majority
+    if not decides(approving):
         return False
     context.put(proposals, proposal, msgspec.structs.replace(row, adopted_height=context.height))
     _tell(context, "adopted", proposal, row.due_height)

@@ -11,7 +11,14 @@ import pytest
 from contracts import electorate, registry
 from contracts.admissions import compute_request_bytes
 from contracts.calls import governance as calls
-from contracts.calls.changes import Admission, Change, Removal, ReplicaSetChange
+from contracts.calls.changes import (
+    Admission,
+    Change,
+    ParametersChange,
+    ParameterValue,
+    Removal,
+    ReplicaSetChange,
+)
 from contracts.calls.registry import (
     InstitutionKind,
     RegisterMember,
@@ -192,8 +199,26 @@ def test_a_suspended_institution_neither_proposes_nor_votes_nor_counts(ledger: L
     assert ledger.fail(ledger.other, calls.Vote(proposal, True)) == "institution_suspended"
     again = calls.Propose(ledger.make_id("again"), ask(ledger), ledger.height + 11)
     assert ledger.fail(ledger.other, again) == "institution_suspended"
-    # Two of three decide, and its own vote from before is none of them.
-    assert ledger.run(ledger.hospital, calls.Vote(proposal, True)) is False
+    # Three of the four decide, and its own vote from before is none of them.
+    for voter, decides in ((ledger.hospital, False), (ledger.clinic, False), (ledger.regulator, True)):
+        assert ledger.run(voter, calls.Vote(proposal, True)) is decides
+
+
+def test_more_than_a_third_with_a_regulator_neither_expels_the_others_nor_outnumbers_them(
+    ledger: Ledger,
+) -> None:
+    for replica in (1, 2):
+        remove_replica(ledger, replica)
+    for silenced in (ledger.other, ledger.clinic):
+        ledger.run(ledger.regulator, SuspendInstitution(silenced.institution, "coup"))
+    # What can be undone two of four may decide, who are all that are active.
+    values = ParametersChange(values=(ParameterValue("ticket_age_ms_max", 60_000),))
+    assert ledger.run(ledger.regulator, calls.Vote(propose(ledger, values), True)) is True
+    for change in (Removal(institution=ledger.other.institution), ask(ledger)):
+        proposal = propose(ledger, change, name=type(change).__name__)
+        assert ledger.run(ledger.regulator, calls.Vote(proposal, True)) is False
+    assert get_voices(ledger).registered_count == 4
+    ledger.run(ledger.regulator, ReinstateInstitution(ledger.clinic.institution))
     assert ledger.run(ledger.clinic, calls.Vote(proposal, True)) is True
 
 
@@ -246,7 +271,10 @@ def test_a_suspended_institution_is_removed_and_no_longer_counts(ledger: Ledger)
     ledger.run(ledger.regulator, SuspendInstitution(ledger.other.institution, "breach"))
     assert (len(get_voices(ledger).active), get_voices(ledger).registered_count) == (3, 4)
     proposal = propose(ledger, Removal(institution=ledger.other.institution))
-    assert ledger.run(ledger.clinic, calls.Vote(proposal, True)) is True
+    assert (
+        ledger.run(ledger.clinic, calls.Vote(proposal, True)) is False
+    )  # Two of four, it being one of them.
+    assert ledger.run(ledger.regulator, calls.Vote(proposal, True)) is True
     assert (len(get_voices(ledger).active), get_voices(ledger).registered_count) == (3, 3)
 
 
@@ -280,9 +308,11 @@ def test_a_removal_that_leaves_nobody_to_decide_or_to_supervise_is_refused(ledge
         ledger.run(successor, SuspendInstitution(founder.institution, "coup"))
     # Two of five are left; without either, one of four could not decide.
     assert fail(ledger, Removal(institution=successor.institution)) == "majority_lost"
-    ledger.run(successor, ReinstateInstitution(ledger.regulator.institution))
+    for founder in (ledger.clinic, ledger.regulator):
+        ledger.run(successor, ReinstateInstitution(founder.institution))
     proposal = propose(ledger, Removal(institution=ledger.regulator.institution))
-    assert ledger.run(successor, calls.Vote(proposal, True)) is True
+    ledger.run(successor, calls.Vote(proposal, True))
+    assert ledger.run(ledger.clinic, calls.Vote(proposal, True)) is True
 
 
 def test_an_institution_may_be_removed_by_the_votes_of_others_against_its_own(ledger: Ledger) -> None:
@@ -345,10 +375,10 @@ def cast_votes(ledger: Ledger, proposal: bytes, founders: Sequence[Founder]) -> 
 def test_the_largest_consortium_decides_within_the_bounds_of_one_call(ledger: Ledger) -> None:
     founders = make_large_ledger(ledger, INSTITUTIONS_MAX)
     ledger.run(ledger.regulator, SuspendInstitution(founders[-1].institution, "breach"))
-    # Of 999 that are active 500 decide: the proposer, 498 and the last one.
+    # Of 1,000 that are registered 501 decide: the proposer, 499 and the last one.
     changes: tuple[Change, ...] = (Removal(institution=founders[-1].institution), ask(ledger))
     for change in changes:
         proposal = propose(ledger, change)
-        cast_votes(ledger, proposal, founders[1:499])
+        cast_votes(ledger, proposal, founders[1:500])
         assert ledger.run(founders[500], calls.Vote(proposal, True)) is True
     assert get_voices(ledger).registered_count == INSTITUTIONS_MAX

@@ -420,6 +420,20 @@ def test_a_majority_is_of_the_active_ones_and_a_third_of_all(
     assert row.is_majority([names[0]] * 3) is (row.is_majority(names[:1]))
 
 
+@pytest.mark.parametrize(
+    ("active", "registered", "voters", "decides"),
+    [(4, 4, 2, False), (4, 4, 3, True), (2, 4, 2, False), (3, 4, 3, True), (2, 3, 2, True), (1, 1, 1, True)],
+)
+def test_who_is_registered_is_decided_by_more_than_half_of_all(
+    active: int, registered: int, voters: int, decides: bool
+) -> None:
+    names = [bytes([number]) * 16 for number in range(registered)]
+    voices = tuple((name, bytes(32)) for name in names[:active])
+    row = ElectorateRow(active=voices, registered_count=registered)
+    assert row.is_majority_of_all(names[:voters]) is decides
+    assert row.is_majority_of_all([*names[:voters], *names[active:]]) is decides  # No suspended one votes.
+
+
 def test_votes_of_a_full_consortium_fit_into_one_call(make_ledger: Callable[[], Ledger]) -> None:
     ledger = make_ledger()
     row = get_electorate(ledger.state)
