@@ -121,7 +121,13 @@ class Peer:
         return self._penalties >= self.settings.penalties_max
 
     def ban(self) -> None:
-        """Keep the peer away for a while, longer each time until it has behaved for a long time."""
+        """Keep the peer away for a while, longer each time until it has behaved for a long time.
+
+        What it had asked for is not answered any more; and what it did before it was banned counts once.
+        """
+        self.asked.clear()
+        if self.get_ban_left_ms():
+            return
         now, settings = self.clock_ms(), self.settings
         if now - self._banned_until_ms > settings.ban_ms_max:
             self._bans = 0

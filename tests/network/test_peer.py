@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from consensus.replica_set import ReplicaId
 from network.peer import Peer
+from network.requests import Request, RequestKind
 from network.settings import LinkSettings
 
 SETTINGS = LinkSettings(penalties_max=3, penalty_interval_ms=1_000, ban_ms=100, ban_ms_max=1_000)
@@ -47,16 +48,28 @@ def test_a_peer_that_behaved_for_long_begins_anew() -> None:
     peer, clock = make_peer()
     for _ in range(4):
         peer.ban()
+        clock.now_ms += peer.get_ban_left_ms()
     clock.now_ms += 10_000
     peer.ban()
     assert peer.get_ban_left_ms() == 100
 
 
 def test_a_peer_that_never_behaves_does_not_overflow_anything() -> None:
-    peer, _ = make_peer()
+    peer, clock = make_peer()
     for _ in range(10_000):
+        clock.now_ms += peer.get_ban_left_ms()
         peer.ban()
     assert peer.get_ban_left_ms() == 1_000
+
+
+def test_what_a_peer_did_before_it_was_banned_counts_once_and_is_not_answered() -> None:
+    """Several bad requests may wait when the first of them is looked at."""
+    peer, clock = make_peer()
+    peer.asked.append(Request(1, RequestKind.BLOCKS, b""))
+    for _ in range(3):
+        peer.ban()
+        clock.now_ms += 10
+    assert (peer.get_ban_left_ms(), peer.counters.cuts, len(peer.asked)) == (70, 1, 0)
 
 
 def test_d1_more_messages_than_an_honest_peer_sends_are_paid_for_by_waiting() -> None:
