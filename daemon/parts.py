@@ -12,6 +12,7 @@ from consensus.head import Head
 from consensus.journal_records import JournalRecord, OverrideRecord
 from consensus.replica import Replica
 from consensus.replica_set import Height, ReplicaId
+from contracts.nodes import get_node
 from crypto.signatures import verify_signature
 from daemon.contract_watch import ContractWatch
 from daemon.disks import Disks
@@ -81,7 +82,11 @@ class Parts:
             chain, shelf, settings.snapshots, on_failure=lifetime.halt_from_thread
         )
         self.snapshot_server = SnapshotServer(
-            shelf, lambda: chain.archive, on_failure=lifetime.halt, settings=settings.network.fetch
+            shelf,
+            lambda: chain.archive,
+            find_institution=self._find_institution,
+            on_failure=lifetime.halt,
+            settings=settings.network.fetch,
         )
         for proposal, bodies in found.proposals:
             self.application.restore(proposal, bodies)
@@ -175,6 +180,11 @@ class Parts:
         except StoreFailed as error:
             self._lifetime.halt(error)
             raise
+
+    def _find_institution(self, replica: ReplicaId) -> bytes:
+        """Whose node it is; empty for one that the ledger does not know."""
+        row = get_node(self._disks.chain.state, replica)
+        return b"" if row is None else row.institution
 
     def _on_pending(self, oldest: bytes | None) -> None:
         self.driver.post_oldest_pending(oldest)

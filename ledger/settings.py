@@ -63,7 +63,7 @@ class SnapshotSettings:
     kept_max: int = 2
     """Snapshots that stay on the disk, one at least; the oldest gives way."""
     held_max: int = 2
-    """Older ones that stay besides, each because a joining node is fetching it."""
+    """Older ones that stay besides, each because a joining node of another institution is fetching it."""
     held_seconds: int = 3_600
     """How long a joining node may ask for nothing before what it was fetching may go."""
     held_blocks_max: int = 100_000

@@ -115,11 +115,11 @@ class SnapshotKeeper:
             self._prune(height, archive)
 
     def _list_held(self, height: int) -> list[int]:
-        """The oldest of those that nodes are fetching: they are the nearest to being whole there."""
+        """The oldest of those that nodes are fetching, besides the newest ones, which stay anyway."""
         settings = self._settings
         newest = list_heights(self._shelf.directory)[-settings.kept_max :]
-        held = self._shelf.holds.list_heights(settings.held_seconds) - set(newest)
-        return sorted(kept for kept in held if height - kept <= settings.held_blocks_max)[: settings.held_max]
+        older = range(height - settings.held_blocks_max, min(newest, default=height))
+        return self._shelf.holds.list_held(settings.held_seconds, older)[: settings.held_max]
 
     def _prune(self, height: int, archive: Archive) -> None:
         """Delete the blocks that neither a snapshot's window nor the operator's wish keeps."""

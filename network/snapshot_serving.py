@@ -63,13 +63,16 @@ class SnapshotServer:
         shelf: SnapshotShelf,
         get_archive: Callable[[], Archive],
         *,
+        find_institution: Callable[[ReplicaId], bytes],
         on_failure: Callable[[BaseException], None],
         settings: FetchSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`on_failure` is told when the ledger's database failed: the node must stop."""
+        """`find_institution` tells whose a node is; `on_failure` is told when the ledger's database failed:
+        the node must stop."""
         self._shelf = shelf
         self._get_archive = get_archive
+        self._find_institution = find_institution
         self._on_failure = on_failure
         self._settings = settings or FetchSettings()
         self._clock = clock
@@ -97,7 +100,7 @@ class SnapshotServer:
             return None
         self.served += 1
         if request.kind != MANIFEST:  # Whoever only looks what there is has not begun yet.
-            self._shelf.holds.hold(replica, request.height)
+            self._shelf.holds.hold(replica, self._find_institution(replica), request.height)
         return encode(answer)
 
     def _may_ask(self, replica: ReplicaId) -> bool:

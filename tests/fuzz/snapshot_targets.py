@@ -115,9 +115,13 @@ def read_recovery(data: bytes) -> EpochChange:
 def answer_request(payload: bytes) -> bytes | None:
     """What a node without snapshots answers: nothing, to whatever makes sense."""
     shelf = SnapshotShelf(Path("no such folder"))
-    return SnapshotServer(shelf, lambda: NO_ARCHIVE, on_failure=lambda error: None).on_request(
-        ReplicaId(1), payload
+    server = SnapshotServer(
+        shelf,
+        lambda: NO_ARCHIVE,
+        find_institution=lambda replica: b"",
+        on_failure=lambda error: None,
     )
+    return server.on_request(ReplicaId(1), payload)
 
 
 def take_answer(data: bytes) -> SnapshotAnswer:

@@ -82,7 +82,7 @@ BOUNDS: Final = {
     "ledger.mempool:Mempool._signed_hashes": "transactions_max and relayed_factor",
     "ledger.snapshot_export:_Spills._buffers": "SPILL_BUFFER_BYTES",
     "ledger.snapshot_export:_Spills._files": "_SPILL_FILES_MAX",
-    "ledger.snapshot_holds:SnapshotHolds._asked": NODES,
+    "ledger.snapshot_holds:SnapshotHolds._holds": NODES,
     "ledger.snapshot_shelf:SnapshotShelf._opened": "snapshots that are kept",
     "ledger.state:BlockOverlay.writes": "OPERATIONS_PER_BLOCK_MAX",
     "ledger.state:HeadState._cache": "cached_rows_max",

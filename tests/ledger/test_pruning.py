@@ -195,14 +195,14 @@ def test_what_a_node_is_fetching_stays_with_its_blocks_though_neither_for_good_n
         kept[height] = list_heights(shelf.directory)
         match height:
             case 10:
-                shelf.holds.hold(ReplicaId(slow), 10)
+                shelf.holds.hold(ReplicaId(slow), b"slow", 10)
             case 20:
                 assert chain.archive.get_base() == 5  # The window of the one that is held.
-                shelf.holds.hold(ReplicaId(other), 20)
+                shelf.holds.hold(ReplicaId(other), b"other", 20)
             case 30:
-                shelf.holds.hold(ReplicaId(third), 30)
+                shelf.holds.hold(ReplicaId(third), b"third", 30)
             case 60:
-                shelf.holds.hold(ReplicaId(slow), 10)  # It asks for ever.
+                shelf.holds.hold(ReplicaId(slow), b"slow", 10)  # It asks for ever.
             case 70:
                 now += 61
     keeper.close()
@@ -216,16 +216,27 @@ def test_what_a_node_is_fetching_stays_with_its_blocks_though_neither_for_good_n
 
 
 def test_each_node_holds_the_snapshot_that_it_asked_for_last() -> None:
-    now = 0.0
+    now, heights = 0.0, range(100)
     holds = SnapshotHolds(lambda: now)
-    holds.hold(ReplicaId(1), 10)
-    holds.hold(ReplicaId(2), 10)
-    holds.hold(ReplicaId(1), 20)
-    assert holds.list_heights(60) == {10, 20}
+    holds.hold(ReplicaId(1), b"a", 10)
+    holds.hold(ReplicaId(2), b"b", 10)
+    holds.hold(ReplicaId(1), b"a", 20)
+    assert holds.list_held(60, heights) == [10, 20]
+    assert holds.list_held(60, range(11, 100)) == [20]
     now = 50.0
-    holds.hold(ReplicaId(1), 30)
+    holds.hold(ReplicaId(1), b"a", 30)
     now = 61.0
-    assert holds.list_heights(60) == {30}
+    assert holds.list_held(60, heights) == [30]
+
+
+def test_d1_all_nodes_of_one_institution_hold_one_snapshot() -> None:
+    """It registers them without a vote: together they must not take the places of the others."""
+    holds = SnapshotHolds(lambda: 0.0)
+    for replica, height in ((7, 20), (8, 10), (9, 30)):
+        holds.hold(ReplicaId(replica), b"many", height)
+    holds.hold(ReplicaId(1), b"one", 40)
+    assert holds.list_held(60, range(100)) == [10, 40]
+    assert holds.list_held(60, range(11, 100)) == [20, 40]
 
 
 def test_without_a_place_for_snapshots_the_node_goes_on_and_a_failed_database_stops_it(

@@ -76,7 +76,13 @@ def fail(error: BaseException) -> None:
 def serve(source: Source, *, answer_bytes: int = 2_000, requests_max: int = 10**6) -> Answer:
     """An honest peer whose answers are small, so that there are many."""
     settings = FetchSettings(answer_bytes_max=answer_bytes, snapshot_requests_max=requests_max)
-    server = SnapshotServer(source.shelf, lambda: source.chain.archive, on_failure=fail, settings=settings)
+    server = SnapshotServer(
+        source.shelf,
+        lambda: source.chain.archive,
+        find_institution=lambda replica: bytes([replica]),
+        on_failure=fail,
+        settings=settings,
+    )
     return lambda payload: server.on_request(PEER, payload)
 
 
@@ -291,9 +297,9 @@ async def test_a_snapshot_is_held_for_whom_parts_of_it_were_given_not_for_who_lo
         SnapshotRequest(30, ChunkKind.BLOCK, (31,), 0),
     ):
         ask(encode(request))
-    assert source.shelf.holds.list_heights(60) == set()
+    assert source.shelf.holds.list_held(60, range(100)) == []
     ask(encode(SnapshotRequest(30, ChunkKind.HISTORY, (0,), 0)))
-    assert source.shelf.holds.list_heights(60) == {30}
+    assert source.shelf.holds.list_held(60, range(100)) == [30]
 
 
 async def test_a_peer_that_asks_too_often_gets_nothing_for_the_rest_of_the_second(source: Source) -> None:
@@ -301,6 +307,7 @@ async def test_a_peer_that_asks_too_often_gets_nothing_for_the_rest_of_the_secon
     server = SnapshotServer(
         source.shelf,
         lambda: source.chain.archive,
+        find_institution=lambda replica: bytes([replica]),
         on_failure=fail,
         settings=FetchSettings(snapshot_requests_max=3),
         clock=lambda: now,
