@@ -198,6 +198,13 @@ def _require_granter(context: Context, arguments: calls.Grant, alias: AliasRow) 
     if arguments.assurance == "own_key":
         if not _is_patient(context, arguments.alias, alias):
             raise NotPermitted("assurance own_key: the sender is not the patient's own key")
+        holder = context.get(institutions, alias.holder)
+        if holder is None or not holder.is_active:
+            # It alone says whose the key is: by one of its own it would go on giving what it may not.
+            raise Conflict(
+                f"holder {alias.holder.hex()} is suspended or gone: ask the custodian",
+                code="holder_suspended",
+            )
         return b""
     caller = require_institution(context).institution
     if caller != alias.custodian:

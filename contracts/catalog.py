@@ -150,7 +150,8 @@ def find_institution(state: ReadableState, public_key: bytes) -> bytes | None:
     """The institution that answers for what this key sends, None unless it may send.
 
     It is the institution whose open key this is, unless it is suspended or gone; for a patient's key the
-    holder, since nobody else could have registered it.
+    holder, since nobody else could have registered it, unless it is gone. While the holder is suspended its
+    patients can take back what they granted.
     """
     key = registry.keys.get(state, public_key)
     if key is None or key.closed_height:
@@ -158,6 +159,7 @@ def find_institution(state: ReadableState, public_key: bytes) -> bytes | None:
     if key.owner_kind == "patient":
         alias = get_alias(state, key.owner)
         assert alias is not None, "a patient's key without its alias"
-        return alias.holder
+        holder = registry.institutions.get(state, alias.holder)
+        return alias.holder if holder is not None and not holder.removed_height else None
     row = registry.institutions.get(state, key.owner)
     return key.owner if row is not None and row.is_active else None

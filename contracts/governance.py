@@ -3,7 +3,7 @@
 Institutions register nodes of their own, which follow without voting. All else changes by proposal and
 vote: a proposal is adopted as soon as a majority of the active institutions has voted for it; one about who
 the institutions are, as soon as a majority of all has, suspended ones included. It speaks of its subject
-(`contracts.schedule`) as it stood when it was made: the others lapse when that changes, and each at its height.
+(`contracts.schedule`) as it stood when it was made: others lapse when that changes, and each at its height.
 
 Invariants: the founding rows are written once, with the genesis block; a change that could stop the ledger is
 refused before anybody votes on it, and again when it would be adopted.

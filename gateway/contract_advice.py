@@ -31,6 +31,7 @@ ADVICE: Final = {
     "grant_exists": "this grant's id is taken: ask again, and another is drawn",
     "grant_unknown": "no such grant is on the ledger: list the folder's grants",
     "grantee_suspended": "the grantee's institution is suspended or gone: a grant to it has no effect",
+    "holder_suspended": "the folder's holder is suspended or gone: ask the custodian for the grant",
     "institution_suspended": "this institution is suspended: a regulator may reinstate it",
     "institution_unknown": "no such institution is on the ledger: list the institutions",
     "key_in_use": "this key belongs, or belonged, to somebody on the ledger: make a new one",

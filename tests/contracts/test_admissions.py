@@ -266,6 +266,17 @@ def test_a_removed_institution_is_gone_for_good_and_its_nodes_with_it(ledger: Le
     assert alias not in ledger.state.rows
 
 
+def test_a_removed_institution_sends_nothing_by_keys_that_it_registered_for_patients(ledger: Ledger) -> None:
+    patient = ledger.make_key("patient")
+    ledger.register_alias(patient_key=patient.public_key)
+    remove_replica(ledger, 0)
+    adopt(ledger, Removal(institution=ledger.hospital.institution))
+    assert find_institution(ledger.state, patient.public_key) is None
+    # Nor may it where a block has it nevertheless.
+    grant = ledger.make_grant(assurance="own_key", member=b"")
+    assert ledger.fail(patient, grant) == "holder_suspended"
+
+
 def test_a_suspended_institution_is_removed_and_no_longer_counts(ledger: Ledger) -> None:
     remove_replica(ledger, 1)
     ledger.run(ledger.regulator, SuspendInstitution(ledger.other.institution, "breach"))

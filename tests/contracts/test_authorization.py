@@ -11,8 +11,8 @@ from contracts import authorization
 from contracts.accesses import RefusalReason
 from contracts.calls import authorization as calls
 from contracts.calls.folders import EndMandate, FreezeAlias, RegisterAlias, SuspendMandate
-from contracts.calls.registry import SuspendInstitution, SuspendMember
-from contracts.catalog import CONTRACTS
+from contracts.calls.registry import ReinstateInstitution, SuspendInstitution, SuspendMember
+from contracts.catalog import CONTRACTS, find_institution
 from contracts.grants import GRANTS_PER_PAIR_MAX, GrantRow, PairEntry, PairRow, pairs
 from crypto.encoding import decode
 
@@ -77,6 +77,21 @@ def test_own_key_grant_is_the_patients_only(ledger: Ledger) -> None:
     assert ledger.fail(patient, ledger.make_grant()) == "unknown_sender"
     ledger.run(patient, call)
     assert get_grant(ledger).granted_by == b""
+
+
+def test_own_key_of_a_suspended_holder_takes_back_and_gives_nothing(ledger: Ledger) -> None:
+    patient = ledger.make_key("patient")
+    ledger.register_alias(patient_key=patient.public_key)
+    ledger.register_member()
+    ledger.run(patient, ledger.make_grant(assurance="own_key"))
+    ledger.run(ledger.regulator, SuspendInstitution(ledger.hospital.institution, "breach"))
+    assert find_institution(ledger.state, patient.public_key) == ledger.hospital.institution
+    more = ledger.make_grant("more", assurance="own_key")
+    assert ledger.fail(patient, more) == "holder_suspended"
+    ledger.run(ledger.clinic, ledger.make_grant("by the custodian"))
+    ledger.run(patient, revoke(ledger))
+    ledger.run(ledger.regulator, ReinstateInstitution(ledger.hospital.institution))
+    ledger.run(patient, more)
 
 
 def test_patients_key_of_another_alias_grants_nothing(folder: Ledger) -> None:
