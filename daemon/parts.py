@@ -112,6 +112,7 @@ class Parts:
             LinkHandlers(
                 on_consensus=self.driver.post_message,
                 on_transactions=self.relay.on_transactions,
+                on_oldest=self.relay.on_oldest,
                 on_connected=self._on_connected,
             )
         )

@@ -7,14 +7,19 @@ end would make every block as long as it can be, and whoever seldom sends would 
 
 So whoever has less waiting than its share has all of it in the next block; and where k institutions wait for
 m places in a block, nobody's first transaction waits for more than k / m blocks.
+
+Other nodes have other orders: what came last here may be what another member waits for longest. Each member
+may name one transaction that goes before all shares, and counts for its institution's; the next one when that
+is gone.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
+from consensus.replica_set import ReplicaId
 from ledger.transaction import SignedTransaction
 
 
@@ -41,6 +46,8 @@ class FairQueue:
         self._entries: dict[bytes, tuple[SignedTransaction, Share]] = {}
         self._shares: dict[bytes, Share] = {}
         self._turns = itertools.count()
+        self._first: dict[ReplicaId, bytes] = {}
+        """By who named it; what has left the queue is not meant any more."""
         self.size_bytes = 0
 
     def put(self, transaction: SignedTransaction, institution: bytes) -> None:
@@ -53,6 +60,15 @@ class FairQueue:
         share.size_bytes += size_bytes
         self._entries[signed_hash] = transaction, share
         self.size_bytes += size_bytes
+
+    def put_first(self, signed_hash: bytes, replica: ReplicaId) -> None:
+        """A member names what goes before all shares; it waits here, and nothing else that it has named."""
+        self._first.pop(replica, None)
+        self._first[replica] = signed_hash
+
+    def has_first(self, replica: ReplicaId) -> bool:
+        """Whether something waits that this member has named."""
+        return self._first.get(replica) in self._entries
 
     def remove(self, signed_hash: bytes) -> None:
         """Raises KeyError for one that does not wait."""
@@ -106,15 +122,36 @@ class FairQueue:
 
     def _divide(self) -> Iterator[SignedTransaction]:
         """What a block would hold that has room for every institution's part."""
-        shares = self._shares.values()
-        heap = [(0, share.last_turn, iter(share.waiting.values())) for share in shares]
+        named = dict.fromkeys(name for name in self._first.values() if name in self._entries)
+        given = dict.fromkeys(self._shares, 0)
+        for signed_hash in named:
+            transaction, share = self._entries[signed_hash]
+            given[share.institution] += transaction.size_bytes
+            yield transaction
+        heap = [
+            (given[institution], share.last_turn, self._list_part(share, given[institution], named))
+            for institution, share in self._shares.items()
+        ]
         heapq.heapify(heap)
         while heap:
-            given_bytes, last_turn, waiting = heap[0]
-            transaction = next(waiting, None)
-            size_bytes = 0 if transaction is None else transaction.size_bytes
-            if transaction is None or (given_bytes and given_bytes + size_bytes > self._part_bytes_max):
+            given_bytes, last_turn, part = heap[0]
+            following = next(part, None)
+            if following is None:
                 heapq.heappop(heap)
             else:
-                yield transaction
-                heapq.heapreplace(heap, (given_bytes + size_bytes, last_turn, waiting))
+                yield following
+                heapq.heapreplace(heap, (given_bytes + following.size_bytes, last_turn, part))
+
+    def _list_part(
+        self, share: Share, given_bytes: int, named: Container[bytes]
+    ) -> Iterator[SignedTransaction]:
+        """What one block may hold of a share besides what was `named`, of which it has `given_bytes`."""
+        is_first = True
+        for transaction in share.waiting.values():
+            if transaction.signed_hash in named:
+                continue
+            given_bytes += transaction.size_bytes
+            if given_bytes > self._part_bytes_max and not is_first:
+                return
+            is_first = False
+            yield transaction

@@ -10,7 +10,8 @@ it has its part of the pool also while that is full, and the more of all room is
 one institution's.
 
 What another node relays has room beyond the bounds for clients: that node has accepted it already, and were
-it refused here whenever both pools are full, its turn would come only when that node leads.
+it refused here whenever both pools are full, its turn would come only when that node leads. And what a member
+has waited for longest is in the next block, though there be no room for it: one for each member.
 
 The caller runs `check` first, then verifies the signature (the costly part), then `add`s.
 """
@@ -21,6 +22,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NoReturn
 
+from consensus.replica_set import ReplicaId
 from crypto.signatures import InvalidSignature
 from ledger.fair_queue import FairQueue
 from ledger.settings import MempoolSettings
@@ -74,6 +76,13 @@ class Mempool:
 
         Raises TransactionRefused.
         """
+        institution = self._check_content(transaction, head_time_ms)
+        self._check_room(transaction, institution, is_relayed=is_relayed)
+        self._check_new(transaction)
+        return institution
+
+    def _check_content(self, transaction: SignedTransaction, head_time_ms: int) -> bytes:
+        """`check`, but for the room and for what has been committed."""
         refusal = self._refusals.get(transaction.signed_hash)
         if refusal is not None:
             raise TransactionRefused(*refusal)
@@ -94,10 +103,11 @@ class Mempool:
                 "unknown_sender",
                 f"key {body.sender.hex()} is no active institution's or patient's on this ledger",
             )
-        self._check_room(transaction, institution, is_relayed=is_relayed)
+        return institution
+
+    def _check_new(self, transaction: SignedTransaction) -> None:
         if self._is_committed(transaction.transaction_id):
             raise TransactionRefused("already_committed", "the transaction has its receipt already: fetch it")
-        return institution
 
     def add(self, transaction: SignedTransaction, *, head_time_ms: int) -> None:
         """Take in a transaction whose signature the caller has verified. Raises TransactionRefused."""
@@ -108,15 +118,38 @@ class Mempool:
     ) -> None:
         """`check`, verify the signature, `add`. Raises TransactionRefused, `bad_signature` too."""
         institution = self.check(transaction, head_time_ms=head_time_ms, is_relayed=is_relayed)
-        try:
-            verify_transaction_signature(transaction)
-        except InvalidSignature as error:
-            self.remember_bad_signature(transaction, error)
+        self._verify(transaction)
         self._insert(transaction, institution)
+
+    def verify_and_put_first(
+        self, transaction: SignedTransaction, replica: ReplicaId, *, head_time_ms: int
+    ) -> None:
+        """Have in the next block what a member has waited for longest, whether there is room here or not.
+
+        While that waits nothing else of the member is put first, so at most REPLICAS_MAX transactions are
+        beyond the bounds. Raises TransactionRefused.
+        """
+        if self._queue.has_first(replica):
+            raise TransactionRefused("share_full", f"replica {replica}: another one comes first already")
+        signed_hash = self._signed_hashes.get(transaction.transaction_id)
+        if signed_hash is None:
+            institution = self._check_content(transaction, head_time_ms)
+            self._check_new(transaction)
+            self._verify(transaction)
+            self._insert(transaction, institution)
+            signed_hash = transaction.signed_hash
+        self._queue.put_first(signed_hash, replica)
 
     def remember_bad_signature(self, transaction: SignedTransaction, error: InvalidSignature) -> NoReturn:
         """Refuse these very bytes from now on. Raises TransactionRefused: `bad_signature`."""
         self._refuse(transaction, "bad_signature", f"{error}: sign the body with the sender's key")
+
+    def _verify(self, transaction: SignedTransaction) -> None:
+        """Raises TransactionRefused: `bad_signature`."""
+        try:
+            verify_transaction_signature(transaction)
+        except InvalidSignature as error:
+            self.remember_bad_signature(transaction, error)
 
     def take(self, count_max: int, bytes_max: int) -> list[SignedTransaction]:
         """What the next block is to hold, divided between the institutions (`ledger.fair_queue`).

@@ -24,6 +24,8 @@ class Channel(IntEnum):
     REQUEST = 2
     ANSWER = 3
     GREETING = 4
+    OLDEST = 5
+    """One transaction, which has waited longest at the sender."""
 
 
 class Frame(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):

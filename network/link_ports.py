@@ -19,6 +19,7 @@ class LinkHandlers:
 
     on_consensus: Callable[[ReplicaId, bytes], None]
     on_transactions: Callable[[ReplicaId, list[bytes]], None]
+    on_oldest: Callable[[ReplicaId, bytes], None]
     on_connected: Callable[[ReplicaId], None]
 
     @classmethod
@@ -27,6 +28,7 @@ class LinkHandlers:
         return cls(
             on_consensus=lambda replica, message: None,
             on_transactions=lambda replica, signed: None,
+            on_oldest=lambda replica, signed: None,
             on_connected=lambda replica: None,
         )
 

@@ -124,6 +124,10 @@ class LinkTraffic:
                     self.handlers.on_consensus(peer.replica, message)
             case Channel.TRANSACTIONS:
                 self.handlers.on_transactions(peer.replica, frame.messages)
+            case Channel.OLDEST:
+                if len(frame.messages) != 1:
+                    raise BadFrame(f"{len(frame.messages)} oldest transactions found, 1 expected")
+                self.handlers.on_oldest(peer.replica, frame.messages[0])
             case Channel.REQUEST:
                 for message in frame.messages:
                     if not self.serving.put(peer, decode_request(message)):

@@ -209,6 +209,13 @@ class Links:
         if peer is not None:
             self._put_relay_frame(peer, encode_frame(Channel.TRANSACTIONS, signed))
 
+    def send_oldest(self, replica: ReplicaId, signed: bytes) -> None:
+        """The transaction that has waited longest here to one peer, ahead of all other transactions."""
+        peer = self._peers.get(replica)
+        if peer is not None and peer.is_connected:
+            peer.queue.put_oldest(signed)
+            peer.has_frames.set()
+
     async def request(
         self, replica: ReplicaId, kind: RequestKind, payload: bytes, timeout_ms: int
     ) -> bytes | None:

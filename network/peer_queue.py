@@ -1,7 +1,8 @@
 """What waits to be sent to one peer: bounded, in order of urgency, never blocking.
 
-Votes go first, then requests and answers, then relayed transactions. Nothing that is dropped here is lost for
-good: STATUS repairs votes, requests time out, and bodies that a proposal names are fetched.
+Votes go first, then requests, the oldest pending transaction and answers, then relayed transactions. Nothing
+that is dropped here is lost for good: STATUS repairs votes, requests time out, and bodies that a proposal
+names are fetched.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class PeerQueue:
         self._consensus: deque[bytes] = deque()
         self._consensus_bytes = 0
         self._requests: deque[bytes] = deque(maxlen=settings.requests_max)
+        self._oldest: deque[bytes] = deque(maxlen=1)
         self._answers: deque[bytes] = deque()
         self._relay: deque[bytes] = deque()
         self._relay_bytes = 0
@@ -54,6 +56,10 @@ class PeerQueue:
         """The oldest give way: on a link that stands still they have timed out, and others were asked."""
         self._requests.append(message)
 
+    def put_oldest(self, signed: bytes) -> None:
+        """The transaction that has waited longest here; the one before gives way."""
+        self._oldest.append(signed)
+
     def put_answer(self, message: bytes) -> None:
         """The caller asks `has_room_for_answer` before it makes one."""
         self._answers.append(message)
@@ -74,6 +80,8 @@ class PeerQueue:
             return encode_frame(Channel.CONSENSUS, self._take_consensus())
         if self._requests:
             return encode_frame(Channel.REQUEST, [self._requests.popleft()])
+        if self._oldest:
+            return encode_frame(Channel.OLDEST, [self._oldest.popleft()])
         if self._answers:
             return encode_frame(Channel.ANSWER, [self._answers.popleft()])
         if self._relay:
@@ -88,6 +96,7 @@ class PeerQueue:
             self._greetings,
             self._consensus,
             self._requests,
+            self._oldest,
             self._answers,
             self._relay,
         ):

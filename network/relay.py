@@ -8,7 +8,7 @@ else has its turn after each chunk. A peer that relays a badly signed transactio
 while; its votes are not touched by that.
 
 Nothing here is a promise: what a full queue drops is fetched when a block names it, and while it waits too
-long the oldest pending transaction is sent to the primary once more.
+long the oldest pending transaction is sent to the primary once more, for its next block (rule L3).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from consensus.replica_set import ReplicaId
+from consensus.replica_set import ReplicaId, ReplicaSet
 from ledger.block_rules import BlockHead
 from ledger.mempool import Mempool
 from ledger.transaction import (
@@ -67,6 +67,9 @@ class RelayedChain(Protocol):
     @property
     def head(self) -> BlockHead: ...
 
+    @property
+    def replica_set(self) -> ReplicaSet: ...
+
 
 class TransactionSender(Protocol):
     """The part of the links that the relay needs."""
@@ -74,6 +77,8 @@ class TransactionSender(Protocol):
     def broadcast_transactions(self, signed: list[bytes]) -> None: ...
 
     def send_transactions(self, replica: ReplicaId, signed: list[bytes]) -> None: ...
+
+    def send_oldest(self, replica: ReplicaId, signed: bytes) -> None: ...
 
 
 @dataclass(slots=True)
@@ -177,12 +182,13 @@ class TransactionRelay:
         self.counters.frames += 1
 
     def forward_oldest(self, primary: ReplicaId) -> None:
-        """Send the oldest pending transaction to the primary once more: it may never have seen it."""
+        """Send the oldest pending transaction to the primary, which may never have seen it, have no room for
+        it, or have much else before it."""
         mempool = self._chain.mempool
         oldest = mempool.oldest
         transaction = None if oldest is None else mempool.get(oldest)
         if transaction is not None:
-            self._links.send_transactions(primary, [encode_transaction(transaction)])
+            self._links.send_oldest(primary, encode_transaction(transaction))
 
     def send_pending(self, replica: ReplicaId) -> None:
         """A peer is connected (again) and may have missed what is pending: tell it, in frames."""
@@ -218,27 +224,55 @@ class TransactionRelay:
 
     def on_transactions(self, replica: ReplicaId, signed: list[bytes]) -> None:
         """A frame came from a peer; it waits for its turn."""
-        inbox = self._inboxes.get(replica)
-        if inbox is None:
-            inbox = self._inboxes[replica] = RelayInbox(self._settings, self._clock_ms)
+        inbox = self._get_inbox(replica)
         self.counters.received += len(signed)
         self.counters.dropped += inbox.put(signed)
         if len(inbox):
             self._has_work.set()
+
+    def on_oldest(self, replica: ReplicaId, signed: bytes) -> None:
+        """A peer has waited for this one longest; only members have a timer, and may put anything first."""
+        self.counters.received += 1
+        if self._chain.replica_set.has(replica):
+            self._get_inbox(replica).put_oldest(signed)
+            self._has_work.set()
+        else:
+            self.counters.dropped += 1
+
+    def _get_inbox(self, replica: ReplicaId) -> RelayInbox:
+        inbox = self._inboxes.get(replica)
+        if inbox is None:
+            inbox = self._inboxes[replica] = RelayInbox(self._settings, self._clock_ms)
+        return inbox
 
     async def _work(self) -> None:
         """A chunk of each peer in turn, for ever."""
         while True:
             await self._has_work.wait()
             for replica, inbox in tuple(self._inboxes.items()):
+                if inbox.has_oldest:
+                    self._verify_oldest(replica, inbox)
+                    await asyncio.sleep(0)
                 if inbox.is_due:
                     self._verify_chunk(replica, inbox)
                     await asyncio.sleep(0)
-            if not any(inbox.is_due for inbox in self._inboxes.values()):
+            if not any(inbox.is_due or inbox.has_oldest for inbox in self._inboxes.values()):
                 self._has_work.clear()
                 if self.waiting_count:
                     pause_seconds = self._settings.room_pause_ms / 1_000
                     asyncio.get_running_loop().call_later(pause_seconds, self._has_work.set)
+
+    def _verify_oldest(self, replica: ReplicaId, inbox: RelayInbox) -> None:
+        mempool, head_time_ms = self._chain.mempool, self._chain.head.header.time_ms
+        try:
+            transaction = decode_transaction(inbox.take_oldest())
+            mempool.verify_and_put_first(transaction, replica, head_time_ms=head_time_ms)
+        except TransactionRefused as error:
+            self.counters.refused += 1
+            if self._is_fault(inbox, error):
+                self._cut(replica, inbox, error)
+        else:
+            self._tell(1)
 
     def _verify_chunk(self, replica: ReplicaId, inbox: RelayInbox) -> None:
         mempool, head_time_ms = self._chain.mempool, self._chain.head.header.time_ms
@@ -254,9 +288,7 @@ class TransactionRelay:
                 if error.code in _ROOM_CODES:
                     waiting.append(signed_bytes)
                     continue
-                # Refusing strangers is cheap, refusing as many as a peer can send is not (rule D1).
-                is_stranger = error.code == "unknown_sender"
-                if error.code in _CUT_CODES or (is_stranger and inbox.is_one_stranger_too_many()):
+                if self._is_fault(inbox, error):
                     self.counters.dropped += len(chunk) - number
                     self._cut(replica, inbox, error)
                     break
@@ -268,6 +300,12 @@ class TransactionRelay:
             if not accepted:
                 inbox.pause()
         self._tell(accepted)
+
+    def _is_fault(self, inbox: RelayInbox, error: TransactionRefused) -> bool:
+        """Whether no honest node relays what was refused so."""
+        # Refusing strangers is cheap, refusing as many as a peer can send is not (rule D1).
+        is_stranger = error.code == "unknown_sender"
+        return error.code in _CUT_CODES or (is_stranger and inbox.is_one_stranger_too_many())
 
     def _cut(self, replica: ReplicaId, inbox: RelayInbox, error: TransactionRefused) -> None:
         self.counters.cuts += 1

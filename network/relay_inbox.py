@@ -16,6 +16,7 @@ class RelayInbox:
         self._settings = settings
         self._clock_ms = clock_ms
         self._waiting: deque[bytes] = deque()
+        self._oldest: bytes | None = None
         self._size_bytes = 0
         self._cut_until_ms = 0
         self._paused_until_ms = 0
@@ -25,12 +26,27 @@ class RelayInbox:
 
     def __len__(self) -> int:
         """Transactions that wait."""
-        return len(self._waiting)
+        return len(self._waiting) + self.has_oldest
 
     @property
     def is_due(self) -> bool:
         """Whether something waits that may be taken now."""
         return bool(self._waiting) and self._clock_ms() >= self._paused_until_ms
+
+    @property
+    def has_oldest(self) -> bool:
+        """Whether something is here that the peer has waited for longest."""
+        return self._oldest is not None
+
+    def put_oldest(self, signed: bytes) -> None:
+        """It is taken before all others; the one before gives way."""
+        if self._clock_ms() >= self._cut_until_ms:
+            self._oldest = signed
+
+    def take_oldest(self) -> bytes:
+        assert self._oldest is not None, "nothing is here"
+        taken, self._oldest = self._oldest, None
+        return taken
 
     def put(self, signed: list[bytes]) -> int:
         """A frame came; how many transactions gave way, of this frame or of what waited."""
@@ -74,6 +90,7 @@ class RelayInbox:
         self._cut_until_ms = self._clock_ms() + self._settings.cut_ms
         dropped = len(self._waiting)
         self._waiting.clear()
+        self._oldest = None
         self._size_bytes = 0
         return dropped
 

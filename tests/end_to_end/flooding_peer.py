@@ -103,6 +103,7 @@ class FloodingPeer:
         handlers = LinkHandlers(
             on_consensus=self._on_consensus,
             on_transactions=lambda replica, signed: None,
+            on_oldest=lambda replica, signed: None,
             on_connected=lambda replica: None,
         )
         await self._links.start(handlers)

@@ -34,6 +34,7 @@ LINKS: Final = LinkSettings(answers_max=4, requests_max=4, frame_messages_max=64
 FRAMES: Final = (
     encode_frame(Channel.CONSENSUS, [b"vote", bytes(200)]),
     encode_frame(Channel.TRANSACTIONS, list(TRANSACTIONS)),
+    encode_frame(Channel.OLDEST, TRANSACTIONS[:1]),
     encode_frame(Channel.REQUEST, [encode(Request(7, kind, bytes(32))) for kind in RequestKind]),
     encode_frame(Channel.ANSWER, [encode_answer(Answer(number, b"payload")) for number in range(3)]),
     encode_frame(Channel.GREETING, [greet()]),
@@ -49,7 +50,10 @@ class Link:
         sessions = Sessions(ReplicaId(0), CHAIN_ID, bytes(32), GREETER.sign)
         self.traffic = LinkTraffic(LINKS, sessions, {PEER: GREETER.public_key})
         self.traffic.handlers = LinkHandlers(
-            on_consensus=self._take, on_transactions=self._take, on_connected=lambda replica: None
+            on_consensus=self._take,
+            on_transactions=self._take,
+            on_oldest=self._take,
+            on_connected=lambda replica: None,
         )
         self.traffic.serving.handlers[RequestKind.BODIES] = lambda replica, payload: payload
 

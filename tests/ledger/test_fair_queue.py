@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consensus.replica_set import ReplicaId
 from ledger.fair_queue import FairQueue
 from ledger.transaction import SignedTransaction
 from tests.ledger.unsigned import make_unsigned, name_institution
@@ -161,6 +162,37 @@ def test_l3_the_oldest_of_all_is_in_the_next_block_that_has_places_for_the_first
     block = queue.take(len(queue._shares), LARGE)
     assert queue.oldest in [item.signed_hash for item in block]
     assert len({get_institution(item) for item in block}) == len(block)
+
+
+def test_l3_what_members_name_goes_before_all_shares_and_counts_for_them() -> None:
+    queue, put = fill([(1, 0)] * 50 + [(2, 0)] * 50, part_bytes_max=10 * SMALL_BYTES)
+    queue.put_first(put[40][1].signed_hash, ReplicaId(8))
+    queue.put_first(put[49][1].signed_hash, ReplicaId(7))
+    block = queue.take(100, LARGE)
+    assert block[:2] == [put[40][1], put[49][1]]
+    assert [get_institution(item) for item in block[2:6]] == [2, 2, 1, 2]
+    assert [get_institution(item) for item in block].count(1) == 10
+    assert queue.take(1, LARGE) == block[:1]
+    assert queue.has_first(ReplicaId(7))
+    queue.remove(put[49][1].signed_hash)
+    assert not queue.has_first(ReplicaId(7))
+    assert queue.take(100, LARGE)[:2] == [put[40][1], put[50][1]]
+
+
+@given(sent=arrivals, named=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 59)), max_size=8))
+def test_l3_whatever_is_named_nothing_is_lost_and_first_ones_have_their_place(
+    sent: list[tuple[int, int]], named: list[tuple[int, int]]
+) -> None:
+    queue, put = fill(sent, part_bytes_max=1)
+    for replica, number in named:
+        if number < len(put):
+            queue.put_first(put[number][1].signed_hash, ReplicaId(replica))
+    first = {replica: put[number][1].signed_hash for replica, number in named if number < len(put)}
+    block = [item.signed_hash for item in queue.take(LARGE, LARGE)]
+    assert len(set(block)) == len(block)
+    assert set(block[: len(set(first.values()))]) == set(first.values())
+    assert queue.oldest is None or queue.oldest in block
+    assert {get_institution(item) for _, item in put if item.signed_hash in block} == {who for who, _ in put}
 
 
 def test_what_does_not_wait_cannot_be_removed() -> None:

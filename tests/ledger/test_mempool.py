@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from consensus.replica_set import ReplicaId
 from crypto.signatures import SigningKey
 from ledger.mempool import CODES, Mempool
 from ledger.settings import LedgerSettings, MempoolSettings
@@ -244,3 +245,71 @@ def test_a_nonce_tells_apart_what_says_the_same(kit: Any) -> None:
     again = sign_transaction(key, chain_id=kit.chain_id, calls=body.calls, expires_ms=body.expires_ms)
     accept(chain, kit.note(b"a"), again)
     assert len(chain.mempool) == 2
+
+
+def make_pool(**bounds: int) -> Mempool:
+    return Mempool(
+        MempoolSettings(**bounds),
+        chain_id=CHAIN_ID,
+        expiry_window_ms_max=10_000,
+        find_institution=lambda key: key[:16],
+        is_committed=lambda transaction_id: False,
+    )
+
+
+@pytest.fixture
+def _is_signed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ledger.mempool.verify_transaction_signature", lambda transaction: None)
+
+
+@pytest.mark.usefixtures("_is_signed")
+@pytest.mark.parametrize(("argument_bytes", "blocks"), [(1_500, 9), (14_000, 80)])
+def test_l3_what_a_backup_waits_for_longest_is_in_the_next_block_however_long_the_share(
+    argument_bytes: int, blocks: int
+) -> None:
+    """Two pools with one institution's transactions in opposite orders; a block holds only a part of them."""
+    primary, backup = make_pool(), make_pool()
+    pending = [make_unsigned(1, number, argument_bytes=argument_bytes) for number in range(1_480)]
+    for transaction in pending:
+        primary.verify_and_add(transaction, head_time_ms=0, is_relayed=True)
+    for transaction in reversed(pending):
+        backup.verify_and_add(transaction, head_time_ms=0, is_relayed=True)
+    oldest = backup.oldest
+    assert oldest is not None
+    assert len(primary) > blocks * len(primary.take(2_000, 4_194_304)), "it would wait for so many blocks"
+    forwarded = backup.get(oldest)
+    assert forwarded is not None
+    primary.verify_and_put_first(forwarded, ReplicaId(1), head_time_ms=0)
+    assert primary.take(2_000, 4_194_304)[0].signed_hash == oldest
+
+
+@pytest.mark.usefixtures("_is_signed")
+def test_l3_for_what_a_member_waits_for_longest_there_is_room_though_for_one_only() -> None:
+    pool = make_pool(transactions_max=4, institution_transactions_max=2)
+    sent = [make_unsigned(1, number) for number in range(10)]
+    for transaction in sent[:4]:
+        pool.verify_and_add(transaction, head_time_ms=0, is_relayed=True)
+    with pytest.raises(TransactionRefused, match="no room"):
+        pool.verify_and_add(sent[5], head_time_ms=0, is_relayed=True)
+    pool.verify_and_put_first(sent[5], ReplicaId(1), head_time_ms=0)
+    with pytest.raises(TransactionRefused, match="another one comes first"):
+        pool.verify_and_put_first(sent[6], ReplicaId(1), head_time_ms=0)
+    pool.verify_and_put_first(sent[7], ReplicaId(2), head_time_ms=0)
+    assert len(pool) == 6
+    assert pool.take(3, 9_999) == [sent[5], sent[7], sent[0]]
+    pool.remove([sent[5].transaction_id])
+    pool.verify_and_put_first(sent[3], ReplicaId(1), head_time_ms=0)
+    assert pool.take(2, 9_999) == [sent[7], sent[3]]
+
+
+def test_what_comes_first_is_checked_like_everything_else(kit: Any) -> None:
+    chain = kit.open()
+    head_ms = chain.head.header.time_ms
+    committed, forged = kit.note(b"a"), kit.note(b"b")
+    kit.commit(chain, committed)
+    forged = decode_transaction(bytes(64) + encode_transaction(forged)[64:])
+    for transaction, code in ((committed, "already_committed"), (forged, "bad_signature")):
+        with pytest.raises(TransactionRefused) as refusal:
+            chain.mempool.verify_and_put_first(transaction, ReplicaId(1), head_time_ms=head_ms)
+        assert refusal.value.code == code
+    assert len(chain.mempool) == 0

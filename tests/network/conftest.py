@@ -80,6 +80,7 @@ class Inbox:
 
     consensus: list[tuple[int, bytes]] = field(default_factory=list)
     transactions: list[tuple[int, list[bytes]]] = field(default_factory=list)
+    oldest: list[tuple[int, bytes]] = field(default_factory=list)
     connected: list[int] = field(default_factory=list)
 
     @property
@@ -87,6 +88,7 @@ class Inbox:
         return LinkHandlers(
             on_consensus=lambda replica, message: self.consensus.append((replica, message)),
             on_transactions=lambda replica, signed: self.transactions.append((replica, signed)),
+            on_oldest=lambda replica, signed: self.oldest.append((replica, signed)),
             on_connected=self.connected.append,
         )
 

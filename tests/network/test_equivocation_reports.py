@@ -44,6 +44,9 @@ class NoLinks:
     def send_transactions(self, replica: ReplicaId, signed: list[bytes]) -> None:
         pass
 
+    def send_oldest(self, replica: ReplicaId, signed: bytes) -> None:
+        pass
+
 
 class Setting:
     """A real ledger with the built-in contracts, a real relay, and the reports of one node."""

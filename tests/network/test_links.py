@@ -127,6 +127,7 @@ GARBAGE = {
     "a length that lies": b"\x92\x00\xdd\xff\xff\xff\xff",
     "too many messages": encode_frame(Channel.CONSENSUS, [b""] * 5_000),
     "too large": encode_frame(Channel.CONSENSUS, [bytes(300_000)]),
+    "two that are oldest": encode_frame(Channel.OLDEST, [b"", b""]),
     "no request": encode_frame(Channel.REQUEST, [b"garbage"]),
     "no answer": encode_frame(Channel.ANSWER, [b"garbage"]),
     "a request that makes no sense": encode_frame(Channel.REQUEST, [b"\x93\x01\x01\xc4\x00"]),

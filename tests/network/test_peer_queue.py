@@ -19,12 +19,15 @@ def test_votes_leave_before_requests_answers_and_transactions() -> None:
     queue = PeerQueue(LinkSettings())
     queue.put_relay_frame(encode_frame(Channel.TRANSACTIONS, [b"t"]))
     queue.put_answer(b"a")
+    queue.put_oldest(b"o1")
+    queue.put_oldest(b"o2")
     queue.put_request(b"r")
     queue.put_consensus(b"v1")
     queue.put_consensus(b"v2")
     assert take_all(queue) == [
         (Channel.CONSENSUS, [b"v1", b"v2"]),
         (Channel.REQUEST, [b"r"]),
+        (Channel.OLDEST, [b"o2"]),
         (Channel.ANSWER, [b"a"]),
         (Channel.TRANSACTIONS, [b"t"]),
     ]

@@ -51,12 +51,16 @@ class Sent:
 
     frames: list[list[bytes]] = field(default_factory=list)
     single: list[tuple[int, list[bytes]]] = field(default_factory=list)
+    oldest: list[tuple[int, bytes]] = field(default_factory=list)
 
     def broadcast_transactions(self, signed: list[bytes]) -> None:
         self.frames.append(signed)
 
     def send_transactions(self, replica: ReplicaId, signed: list[bytes]) -> None:
         self.single.append((replica, signed))
+
+    def send_oldest(self, replica: ReplicaId, signed: bytes) -> None:
+        self.oldest.append((replica, signed))
 
 
 @dataclass
@@ -89,7 +93,9 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     sent, oldest, failures = Sent(), list[bytes | None](), list[BaseException]()
     clock = SimpleNamespace(now_ms=0)
     chain: Any = SimpleNamespace(
-        mempool=mempool, head=SimpleNamespace(header=SimpleNamespace(time_ms=HEAD_MS))
+        mempool=mempool,
+        head=SimpleNamespace(header=SimpleNamespace(time_ms=HEAD_MS)),
+        replica_set=SimpleNamespace(has=(ONE, TWO).__contains__),
     )
     relay = TransactionRelay(
         chain=chain,
@@ -313,10 +319,39 @@ async def test_everything_else_has_its_turn_between_chunks(world: World) -> None
 
 async def test_the_oldest_pending_transaction_is_sent_to_the_primary_again(world: World) -> None:
     world.relay.forward_oldest(ONE)
-    assert world.sent.single == []
+    assert world.sent.oldest == []
     await world.relay.submit([make_signed(1), make_signed(2)])
     world.relay.forward_oldest(ONE)
-    assert world.sent.single == [(1, [make_signed(1)])]
+    assert world.sent.oldest == [(1, make_signed(1))]
+
+
+async def test_l3_what_a_member_waits_for_longest_is_first_of_all_at_the_primary(world: World) -> None:
+    signed = [make_signed(number) for number in range(60)]
+    world.relay.on_transactions(ONE, signed[:50])
+    world.relay.on_oldest(ONE, signed[55])
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert world.oldest, "before the rest of what the peer has relayed"
+    assert len(world.mempool) < 50
+    assert world.mempool.take(1, 9_999)[0].signed_hash == decode_transaction(signed[55]).signed_hash
+    await rest(world)
+    world.relay.on_oldest(TWO, signed[49])
+    await rest(world)
+    assert [item.signed_hash for item in world.mempool.take(2, 9_999)] == [
+        decode_transaction(signed[number]).signed_hash for number in (55, 49)
+    ]
+
+
+async def test_d1_what_comes_first_must_be_a_members_and_well_signed(world: World) -> None:
+    world.relay.on_oldest(ReplicaId(9), make_signed(1))
+    assert world.relay.counters.dropped == 1
+    world.relay.on_oldest(ONE, spoil(make_signed(2)))
+    world.relay.on_transactions(ONE, [make_signed(3)])
+    await rest(world)
+    assert (world.relay.counters.cuts, len(world.mempool)) == (1, 0)
+    world.relay.on_oldest(ONE, make_signed(4))
+    await rest(world)
+    assert len(world.mempool) == 0, "nor while its relay is cut"
 
 
 async def test_a_peer_that_connects_is_told_what_is_pending(world: World) -> None:
