@@ -2,7 +2,7 @@
 
 from client.client import Client
 from client.errors import AnswerRejected, ClientError, NotCommitted, Refused, Unreachable
-from client.signing import TransactionSigner, build_call, draw_identifier
+from client.signing import TransactionSigner, build_call, draw_identifier, sign_patient_key
 
 __all__ = [
     "AnswerRejected",
@@ -14,4 +14,5 @@ __all__ = [
     "Unreachable",
     "build_call",
     "draw_identifier",
+    "sign_patient_key",
 ]

@@ -205,13 +205,14 @@ class Client:
         *,
         custodian: str | None = None,
         public_key: bytes | None = None,
-        own_key: bool = False,
+        possession: bytes | None = None,
     ) -> models.PatientAnswer:
+        """`possession`, of `sign_patient_key`, puts the patient's key on the ledger, too."""
         request = models.PatientRequest(
             patient=patient,
             custodian=custodian,
             public_key=None if public_key is None else public_key.hex(),
-            own_key=own_key,
+            possession=None if possession is None else possession.hex(),
         )
         return await self._post("/v1/patients", models.PatientAnswer, request)
 

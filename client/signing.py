@@ -11,6 +11,8 @@ from typing import Final
 from msgspec import Struct
 
 from contracts.calls import authorization, evidence, folders, governance, monitoring, registry
+from contracts.calls.folders import compute_patient_key_bytes
+from crypto import tags
 from crypto.encoding import encode
 from crypto.signatures import SigningKey
 from ledger.transaction import Call, SignedTransaction, sign_transaction
@@ -34,6 +36,12 @@ def build_call(arguments: Struct) -> Call:
 def draw_identifier() -> bytes:
     """16 random bytes: a new alias, record, grant or handle."""
     return secrets.token_bytes(16)
+
+
+def sign_patient_key(key: SigningKey, *, chain_id: bytes, holder: bytes) -> bytes:
+    """64 bytes: the patient agrees that this institution puts the patient's key on this ledger."""
+    message = compute_patient_key_bytes(chain_id, holder, key.public_key)
+    return key.sign(tags.PATIENT_KEY, message)
 
 
 class TransactionSigner:

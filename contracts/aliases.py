@@ -10,10 +10,13 @@ from typing import Final, Literal
 
 import msgspec
 
+from contracts.calls.folders import compute_patient_key_bytes
 from contracts.context import Context
-from contracts.errors import NotFound, NotPermitted
-from contracts.registry import require_institution
+from contracts.errors import BadArguments, NotFound, NotPermitted
+from contracts.registry import open_key, require_institution
 from contracts.tables import ReadableState, Table
+from crypto import tags
+from crypto.signatures import InvalidSignature, verify_signature
 
 
 class AliasRow(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
@@ -65,6 +68,22 @@ def require_holder(context: Context, alias: bytes) -> AliasRow:
     if row.holder != caller.institution:
         raise NotPermitted(f"alias {alias.hex()}: only its holder may do this")
     return row
+
+
+def open_patient_key(
+    context: Context, *, holder: bytes, alias: bytes, public_key: bytes, possession: bytes
+) -> None:
+    """Give the alias a key that nobody ever registered.
+
+    Raises BadArguments `bad_proof` unless the key signed for this holder: so nobody takes for a patient's
+    what an institution is about to use, or to be admitted with. Raises Conflict `key_in_use`.
+    """
+    try:
+        message = compute_patient_key_bytes(context.chain_id, holder, public_key)
+        verify_signature(public_key, tags.PATIENT_KEY, message, possession)
+    except InvalidSignature as error:
+        raise BadArguments(f"proof of possession: {error}", code="bad_proof") from error
+    open_key(context, public_key, owner_kind="patient", owner=alias)
 
 
 def get_alias(state: ReadableState, alias: bytes) -> AliasRow | None:

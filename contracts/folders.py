@@ -9,13 +9,20 @@ from typing import Final
 
 import msgspec
 
-from contracts.aliases import AliasRow, aliases, get_alias, require_alias, require_holder
+from contracts.aliases import (
+    AliasRow,
+    aliases,
+    get_alias,
+    open_patient_key,
+    require_alias,
+    require_holder,
+)
 from contracts.arguments import check_classes, check_optional, check_window
 from contracts.calls import folders as calls
 from contracts.context import Context
 from contracts.contract import Contract
 from contracts.counters import count
-from contracts.errors import Conflict, NotFound, NotPermitted
+from contracts.errors import BadArguments, Conflict, NotFound, NotPermitted
 from contracts.mandates import (
     AliasMandateRow,
     MandateRow,
@@ -30,9 +37,7 @@ from contracts.registry import (
     InstitutionRow,
     close_key,
     institutions,
-    open_key,
     require_institution,
-    verify_key_possession,
 )
 
 __all__ = ["contract", "get_alias", "get_mandate", "list_mandates"]
@@ -60,7 +65,15 @@ def register_alias(context: Context, arguments: calls.RegisterAlias) -> None:
     if taken is not None:
         raise Conflict(f"alias {arguments.alias.hex()} exists: draw another", code="alias_exists")
     if arguments.patient_key:
-        open_key(context, arguments.patient_key, owner_kind="patient", owner=arguments.alias)
+        open_patient_key(
+            context,
+            holder=caller.institution,
+            alias=arguments.alias,
+            public_key=arguments.patient_key,
+            possession=arguments.possession,
+        )
+    elif arguments.possession:
+        raise BadArguments("possession of no key: leave it empty")
     row = AliasRow(
         holder=caller.institution,
         custodian=arguments.custodian,
@@ -79,8 +92,13 @@ def register_alias(context: Context, arguments: calls.RegisterAlias) -> None:
 @contract.method(calls.RegisterPatientKey)
 def register_patient_key(context: Context, arguments: calls.RegisterPatientKey) -> None:
     row = require_holder(context, arguments.alias)
-    verify_key_possession(context, arguments.alias, arguments.patient_key, arguments.proof)
-    open_key(context, arguments.patient_key, owner_kind="patient", owner=arguments.alias)
+    open_patient_key(
+        context,
+        holder=row.holder,
+        alias=arguments.alias,
+        public_key=arguments.patient_key,
+        possession=arguments.possession,
+    )
     if row.patient_key:
         close_key(context, row.patient_key)
     _change_alias(context, arguments.alias, row, patient_key=arguments.patient_key)

@@ -134,10 +134,10 @@ def close_key(context: Context, public_key: bytes) -> None:
     context.put(keys, public_key, msgspec.structs.replace(row, closed_height=context.height))
 
 
-def verify_key_possession(context: Context, owner: bytes, public_key: bytes, proof: bytes) -> None:
-    """Raises BadArguments `bad_proof` unless the key signed (chain id, owner, key)."""
+def _verify_possession(context: Context, institution: bytes, public_key: bytes, proof: bytes) -> None:
+    """Raises BadArguments `bad_proof` unless the key signed (chain id, institution, key)."""
     try:
-        message = encode((context.chain_id, owner, public_key))
+        message = encode((context.chain_id, institution, public_key))
         verify_signature(public_key, tags.KEY_ROTATION, message, proof)
     except InvalidSignature as error:
         raise BadArguments(f"proof of possession: {error}", code="bad_proof") from error
@@ -181,7 +181,7 @@ def reinstate_member(context: Context, arguments: calls.ReinstateMember) -> None
 @contract.method(calls.RotateKey)
 def rotate_key(context: Context, arguments: calls.RotateKey) -> None:
     caller = require_institution(context)
-    verify_key_possession(context, caller.institution, arguments.public_key, arguments.proof)
+    _verify_possession(context, caller.institution, arguments.public_key, arguments.proof)
     open_key(context, arguments.public_key, owner_kind="institution", owner=caller.institution)
     close_key(context, context.caller)
     row = msgspec.structs.replace(caller, public_key=arguments.public_key, changed_height=context.height)

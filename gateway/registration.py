@@ -133,19 +133,22 @@ class Registration:
     async def handle_patient(self, request: web.Request) -> web.StreamResponse:
         check_query(request)
         body = await read_json_body(request, models.PatientRequest, settings=self._settings)
-        if body.own_key and body.public_key is None:
-            raise BadRequest("bad_field", "own_key without public_key found", "send the patient's public key")
+        if body.possession is not None and body.public_key is None:
+            raise BadRequest(
+                "bad_field", "possession without public_key found", "send the patient's public key"
+            )
         public_key = b"" if body.public_key is None else bytes.fromhex(body.public_key)
         account = await self._claims.claim_patient(body.patient, public_key)
         alias = account.aliases[0]
         call = RegisterAlias(
             alias=alias,
             custodian=bytes.fromhex(body.custodian) if body.custodian else self._desk.institution,
-            patient_key=account.public_key if body.own_key else b"",
+            patient_key=b"" if body.possession is None else account.public_key,
             credential=b"",
+            possession=b"" if body.possession is None else bytes.fromhex(body.possession),
         )
         try:
-            transaction = await self._register(call, lambda: get_alias(self._chain.state, alias) is not None)
+            transaction = await self._register(call, lambda: self._is_own_alias(alias))
         except InConflict:
             await asyncio.to_thread(self._accounts.release_patient, body.patient)
             raise
@@ -186,6 +189,11 @@ class Registration:
             mandate=mandate.hex(), representative=representative.hex(), transaction=transaction
         )
         return build_json(answer, status=201)
+
+    def _is_own_alias(self, alias: bytes) -> bool:
+        """Whether the ledger has it as this institution's: another may have been the first to use the id."""
+        row = get_alias(self._chain.state, alias)
+        return row is not None and row.holder == self._desk.institution
 
     async def _register(self, call: Struct, is_there: Callable[[], bool]) -> str:
         """The transaction that registers; empty when an earlier request's has done it. Raises InConflict."""

@@ -78,8 +78,9 @@ class PatientRequest(Model):
     """The institution that speaks for the patient; this one unless given."""
     public_key: PublicKeyHex | None = None
     """A key for the patient to log in with."""
-    own_key: bool = False
-    """Also put `public_key` on the ledger, so that the patient's own signature grants."""
+    possession: SignatureHex | None = None
+    """Also put `public_key` on the ledger, so that the patient's own signature grants: by that key, tag
+    PATIENT_KEY, over the canonical encoding of (chain id, this institution, public key)."""
 
 
 class PatientAnswer(Model):

@@ -17,6 +17,7 @@ OptionalHash = Annotated[bytes, Meta(max_length=32)]
 KeyBytes = Annotated[bytes, Meta(min_length=32, max_length=32)]
 OptionalKeyBytes = Annotated[bytes, Meta(max_length=32)]
 SignatureBytes = Annotated[bytes, Meta(min_length=64, max_length=64)]
+OptionalSignatureBytes = Annotated[bytes, Meta(max_length=64)]
 
 TimeMs = Annotated[int, Meta(ge=0, le=2**53)]
 """Milliseconds since 1970-01-01 UTC."""

@@ -13,12 +13,19 @@ from contracts.calls.fields import (
     KeyBytes,
     OptionalHash,
     OptionalKeyBytes,
+    OptionalSignatureBytes,
     RecordClasses,
     SignatureBytes,
     TimeMs,
 )
+from crypto.encoding import encode
 
 FreezeReason = Literal["dispute", "death", "safeguarding"]
+
+
+def compute_patient_key_bytes(chain_id: bytes, holder: bytes, patient_key: bytes) -> bytes:
+    """What a patient's key signs before it stands on this ledger: which institution may say whose it is."""
+    return encode((chain_id, holder, patient_key))
 
 
 class RegisterAlias(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -31,6 +38,8 @@ class RegisterAlias(Struct, frozen=True, array_like=True, forbid_unknown_fields=
     """The patient's own Ed25519 key, or empty."""
     credential: OptionalHash
     """Salted digest of the patient's pinned credential, or empty."""
+    possession: OptionalSignatureBytes = b""
+    """By the patient's key, tag PATIENT_KEY, over `compute_patient_key_bytes`; empty without one."""
 
 
 class RegisterPatientKey(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -38,8 +47,8 @@ class RegisterPatientKey(Struct, frozen=True, array_like=True, forbid_unknown_fi
 
     alias: Identifier
     patient_key: KeyBytes
-    proof: SignatureBytes
-    """By the patient's key, tag KEY_ROTATION, over encode((chain id, alias, patient key))."""
+    possession: SignatureBytes
+    """As in RegisterAlias."""
 
 
 class AttestMandate(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -16,6 +16,7 @@ from contracts.context import Context, Event
 from contracts.errors import CallFailed
 from contracts.governance import close_block
 from contracts.replica_sets import ReplicaRow
+from crypto import tags
 from crypto.encoding import Value, decode, encode
 from crypto.signatures import SigningKey
 
@@ -146,10 +147,19 @@ class Ledger:
 
     # What most tests begin with; each can be varied by its arguments.
 
-    def register_alias(self, name: str = "alias", **changes: bytes) -> bytes:
+    def register_alias(
+        self, name: str = "alias", *, patient: SigningKey | None = None, **changes: bytes
+    ) -> bytes:
         call = folders.RegisterAlias(make_id(name), CLINIC.institution, b"", b"")
+        if patient is not None:
+            possession = self.prove_patient_key(patient)
+            call = msgspec.structs.replace(call, patient_key=patient.public_key, possession=possession)
         self.run(HOSPITAL, msgspec.structs.replace(call, **changes))
         return make_id(name)
+
+    def prove_patient_key(self, patient: SigningKey, holder: Founder = HOSPITAL) -> bytes:
+        message = folders.compute_patient_key_bytes(self.chain_id, holder.institution, patient.public_key)
+        return patient.sign(tags.PATIENT_KEY, message)
 
     def register_member(
         self, name: str = "doctor", founder: Founder = OTHER, role: registry.MemberRole = "clinician"

@@ -268,7 +268,7 @@ def test_a_removed_institution_is_gone_for_good_and_its_nodes_with_it(ledger: Le
 
 def test_a_removed_institution_sends_nothing_by_keys_that_it_registered_for_patients(ledger: Ledger) -> None:
     patient = ledger.make_key("patient")
-    ledger.register_alias(patient_key=patient.public_key)
+    ledger.register_alias(patient=patient)
     remove_replica(ledger, 0)
     adopt(ledger, Removal(institution=ledger.hospital.institution))
     assert find_institution(ledger.state, patient.public_key) is None

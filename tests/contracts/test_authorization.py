@@ -70,7 +70,7 @@ def test_custodial_grant_is_the_custodians_only(folder: Ledger) -> None:
 
 def test_own_key_grant_is_the_patients_only(ledger: Ledger) -> None:
     patient = ledger.make_key("patient")
-    ledger.register_alias(patient_key=patient.public_key)
+    ledger.register_alias(patient=patient)
     ledger.register_member()
     call = ledger.make_grant(assurance="own_key")
     assert ledger.fail(ledger.clinic, call) == "not_permitted"
@@ -81,7 +81,7 @@ def test_own_key_grant_is_the_patients_only(ledger: Ledger) -> None:
 
 def test_own_key_of_a_suspended_holder_takes_back_and_gives_nothing(ledger: Ledger) -> None:
     patient = ledger.make_key("patient")
-    ledger.register_alias(patient_key=patient.public_key)
+    ledger.register_alias(patient=patient)
     ledger.register_member()
     ledger.run(patient, ledger.make_grant(assurance="own_key"))
     ledger.run(ledger.regulator, SuspendInstitution(ledger.hospital.institution, "breach"))
@@ -96,7 +96,7 @@ def test_own_key_of_a_suspended_holder_takes_back_and_gives_nothing(ledger: Ledg
 
 def test_patients_key_of_another_alias_grants_nothing(folder: Ledger) -> None:
     patient = folder.make_key("patient")
-    folder.register_alias("second", patient_key=patient.public_key)
+    folder.register_alias("second", patient=patient)
     assert folder.fail(patient, folder.make_grant(assurance="own_key")) == "not_permitted"
 
 
@@ -193,7 +193,7 @@ def test_holder_and_custodian_revoke(folder: Ledger, founder: str) -> None:
 
 def test_patients_own_key_revokes_what_the_custodian_granted(ledger: Ledger) -> None:
     patient = ledger.make_key("patient")
-    ledger.register_alias(patient_key=patient.public_key)
+    ledger.register_alias(patient=patient)
     ledger.register_member()
     give(ledger)
     ledger.run(patient, revoke(ledger))
@@ -203,7 +203,7 @@ def test_patients_own_key_revokes_what_the_custodian_granted(ledger: Ledger) -> 
 def test_nobody_else_revokes(folder: Ledger) -> None:
     give(folder)
     patient = folder.make_key("patient")
-    folder.register_alias("second", patient_key=patient.public_key)
+    folder.register_alias("second", patient=patient)
     assert folder.fail(folder.other, revoke(folder)) == "not_permitted"
     assert folder.fail(folder.regulator, revoke(folder)) == "not_permitted"
     assert folder.fail(patient, revoke(folder)) == "unknown_sender"

@@ -63,7 +63,7 @@ def test_only_the_holder_anchors(ledger: Ledger) -> None:
 
 def test_patients_own_key_does_not_anchor(ledger: Ledger) -> None:
     patient = ledger.make_key("patient")
-    alias = ledger.register_alias(patient_key=patient.public_key)
+    alias = ledger.register_alias(patient=patient)
     call = calls.Anchor(alias, "other", ledger.make_leaf("record"))
     assert ledger.fail(patient, call) == "unknown_sender"
 

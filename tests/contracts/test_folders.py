@@ -21,11 +21,19 @@ if TYPE_CHECKING:
 DAY_MS = 86_400_000
 
 
-def make_patient_key(
-    ledger: Ledger, key: SigningKey, alias: bytes, signed_for: bytes | None = None
-) -> calls.RegisterPatientKey:
-    proof = key.sign(tags.KEY_ROTATION, encode((ledger.chain_id, signed_for or alias, key.public_key)))
-    return calls.RegisterPatientKey(alias, key.public_key, proof)
+def make_patient_key(ledger: Ledger, key: SigningKey, alias: bytes) -> calls.RegisterPatientKey:
+    return calls.RegisterPatientKey(alias, key.public_key, ledger.prove_patient_key(key))
+
+
+def make_alias(ledger: Ledger, patient: SigningKey) -> calls.RegisterAlias:
+    """A further one with the patient's key, by the other hospital."""
+    return calls.RegisterAlias(
+        alias=ledger.make_id("second"),
+        custodian=ledger.clinic.institution,
+        patient_key=patient.public_key,
+        credential=b"",
+        possession=ledger.prove_patient_key(patient, ledger.other),
+    )
 
 
 def test_alias_is_registered_by_its_holder_with_a_custodian(ledger: Ledger) -> None:
@@ -77,17 +85,32 @@ def test_optional_fields_of_an_alias_are_empty_or_whole(ledger: Ledger, field: s
 
 def test_patient_key_of_a_new_alias_may_send(ledger: Ledger) -> None:
     patient = ledger.make_key("patient")
-    ledger.register_alias(patient_key=patient.public_key)
+    ledger.register_alias(patient=patient)
     assert find_institution(ledger.state, patient.public_key) == ledger.hospital.institution
 
 
 def test_patient_key_never_serves_two_aliases(ledger: Ledger) -> None:
     patient = ledger.make_key("patient")
-    ledger.register_alias(patient_key=patient.public_key)
-    second = calls.RegisterAlias(ledger.make_id("second"), ledger.clinic.institution, patient.public_key, b"")
+    ledger.register_alias(patient=patient)
+    second = make_alias(ledger, patient)
     assert ledger.fail(ledger.other, second) == "key_in_use"
-    of_institution = msgspec.structs.replace(second, patient_key=ledger.clinic.public_key)
+    of_institution = make_alias(ledger, ledger.clinic.key)
     assert ledger.fail(ledger.other, of_institution) == "key_in_use"
+
+
+def test_no_institution_registers_for_a_patient_a_key_that_signed_nothing_for_it(ledger: Ledger) -> None:
+    """Or it would take a key that another institution, seen in the pool, is about to use."""
+    awaited = ledger.make_key("of another institution, or a newcomer")
+    call = make_alias(ledger, awaited)
+    rotation = awaited.sign(
+        tags.KEY_ROTATION, encode((ledger.chain_id, ledger.other.institution, awaited.public_key))
+    )
+    for possession in (b"", bytes(64), rotation, ledger.prove_patient_key(awaited, ledger.hospital)):
+        stolen = msgspec.structs.replace(call, possession=possession)
+        assert ledger.fail(ledger.other, stolen) == "bad_proof"
+    of_no_key = msgspec.structs.replace(call, patient_key=b"")
+    assert ledger.fail(ledger.other, of_no_key) == "bad_arguments"
+    ledger.run(ledger.other, call)
 
 
 def test_patient_key_is_replaced_and_the_old_one_closed(ledger: Ledger) -> None:
@@ -103,10 +126,12 @@ def test_patient_key_is_replaced_and_the_old_one_closed(ledger: Ledger) -> None:
     assert ledger.fail(ledger.hospital, make_patient_key(ledger, first, alias)) == "key_in_use"
 
 
-def test_patient_key_needs_its_own_signature_for_this_alias(ledger: Ledger) -> None:
+def test_patient_key_needs_its_own_signature_for_the_holder(ledger: Ledger) -> None:
     alias = ledger.register_alias()
     patient = ledger.make_key("patient")
-    for_another = make_patient_key(ledger, patient, alias, signed_for=ledger.make_id("second"))
+    for_another = calls.RegisterPatientKey(
+        alias, patient.public_key, ledger.prove_patient_key(patient, ledger.other)
+    )
     assert ledger.fail(ledger.hospital, for_another) == "bad_proof"
     call = make_patient_key(ledger, patient, alias)
     assert ledger.fail(ledger.clinic, call) == "not_permitted"

@@ -59,7 +59,7 @@ REQUESTS: Final[Mapping[type[BaseModel], dict[str, Any]]] = {
     models.LoginRequest: {"subject": ID, "challenge": HASH, "signature": HASH * 2},
     models.MemberRequest: {"role": "clinician", "public_key": HASH, "evidence": "licence 7"},
     models.SuspendMemberRequest: {"reason": "left"},
-    models.PatientRequest: {"patient": "7", "custodian": ID, "public_key": HASH, "own_key": True},
+    models.PatientRequest: {"patient": "7", "custodian": ID, "public_key": HASH, "possession": HASH * 2},
     models.LinkAliasRequest: {"alias": ID},
     models.MandateRequest: {
         "alias": ID,

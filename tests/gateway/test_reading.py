@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from client import Refused, TransactionSigner, draw_identifier
+from client import Refused, TransactionSigner, draw_identifier, sign_patient_key
 from contracts.accesses import list_accesses
 from contracts.alerts import list_alerts
 from contracts.calls.authorization import Grant
@@ -221,10 +221,15 @@ async def test_holder_that_cannot_be_reached_is_named_and_the_outcome_told(
 
 async def test_patients_own_key_grants_by_its_own_signature(consortium: Any, kit: Any) -> None:
     key = generate_signing_key()
-    patient = await consortium.add_patient(consortium.east, public_key=key.public_key, own_key=True)
+    chain_id = consortium.east.chain.chain_id
+    patient = await consortium.add_patient(
+        consortium.east,
+        public_key=key.public_key,
+        possession=sign_patient_key(key, chain_id=chain_id, holder=consortium.east.institution),
+    )
     clerk = await consortium.add_member(consortium.east, "clerk")
     await clerk.store_bundle(patient.alias, kit.build_bundle("a"))
-    signer = TransactionSigner(key, chain_id=consortium.east.chain.chain_id)
+    signer = TransactionSigner(key, chain_id=chain_id)
     call = Grant(
         grant=draw_identifier(),
         alias=bytes.fromhex(patient.alias),
