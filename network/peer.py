@@ -14,8 +14,9 @@ from typing import Final, Protocol
 
 from consensus.replica_set import ReplicaId
 from network.peer_queue import PeerQueue
-from network.requests import OpenRequests, Request
+from network.requests import OpenRequests, Request, RequestKind
 from network.settings import LinkSettings
+from network.turns import Turn
 
 _SECOND_US: Final = 1_000_000
 
@@ -49,6 +50,15 @@ class PeerCounters:
     """Consensus messages for the peer while there was no link, or while this node is mute."""
 
 
+@dataclass(slots=True)
+class Asked:
+    """What a peer has asked for, of one kind."""
+
+    requests: deque[Request] = field(default_factory=deque)
+    """That wait for an answer."""
+    turn: Turn = field(default_factory=Turn)
+
+
 @dataclass(slots=True, eq=False)
 class Peer:
     """State of one peer; all methods on the event loop."""
@@ -62,10 +72,7 @@ class Peer:
     socket: Socket | None = None
     greetings: int = 0
     """That came on the link of now."""
-    asked: deque[Request] = field(default_factory=deque)
-    """Its requests that wait for an answer."""
-    served_us: int = 0
-    """What answering it has cost."""
+    asked: dict[RequestKind, Asked] = field(default_factory=lambda: {kind: Asked() for kind in RequestKind})
     has_frames: asyncio.Event = field(default_factory=asyncio.Event)
     _penalties: int = 0
     _penalties_since_ms: int = 0
@@ -84,6 +91,12 @@ class Peer:
     def get_ban_left_ms(self) -> int:
         """How long the peer must stay away, 0 when it is welcome."""
         return max(0, self._banned_until_ms - self.clock_ms())
+
+    def has_room_to_ask(self, request: Request) -> bool:
+        """Whether one more request of the peer may wait here."""
+        waiting = [request, *(waits for asked in self.asked.values() for waits in asked.requests)]
+        size_bytes = sum(len(waits.payload) for waits in waiting)
+        return len(waiting) <= self.settings.requests_max and size_bytes <= self.settings.requests_bytes_max
 
     def attach(self, socket: Socket) -> Socket | None:
         """The peer has a link (again); the one that it replaces, if any, is the caller's to close."""
@@ -125,7 +138,7 @@ class Peer:
 
         What it had asked for is not answered any more; and what it did before it was banned counts once.
         """
-        self.asked.clear()
+        self._forget_asked()
         if self.get_ban_left_ms():
             return
         now, settings = self.clock_ms(), self.settings
@@ -137,6 +150,10 @@ class Peer:
         self.counters.cuts += 1
 
     def _forget_waiting(self, reason: str) -> None:
-        self.asked.clear()
+        self._forget_asked()
         self.queue.clear()
         self.requests.fail_all(f"replica {self.replica}: {reason}")
+
+    def _forget_asked(self) -> None:
+        for asked in self.asked.values():
+            asked.requests.clear()

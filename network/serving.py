@@ -1,9 +1,12 @@
 """Answering the peers' requests, within a share of the node's time that all peers have together.
 
 A request waits with its peer until its turn has come, and an answer is made only while there is room for it
-on the way out. Whoever has had least is served next; so one that asks without end waits for itself, and one
-that seldom asks waits for no more than the answer that is being paid for. An honest node that catches up asks
-for less than its share, since it must execute what it is given.
+on the way out. Each kind of request has its part of the share, and within it each peer; whoever has had least
+is next. So bodies, without which a replica cannot vote, wait for one answer at most of each other kind,
+however many fetch blocks and snapshots; whoever asks without end waits for itself; and one that seldom asks
+waits for the answer that is being paid for, and for one of each peer that asks the same and has got none for
+even longer. An honest node that catches up asks for less than its part, since it must execute what it is
+given.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from network.link_ports import RequestHandler
 from network.peer import Peer
 from network.requests import Answer, BadRequest, Request, RequestKind, encode_answer
 from network.settings import LinkSettings
+from network.turns import Turn, Turns
 
 REQUEST_US: Final = 50
 """What receiving a request and sending a small answer cost, besides making it."""
@@ -28,6 +32,38 @@ BURST_US: Final = 1_000_000
 """For how long a share that was not used is kept."""
 
 _log = structlog.get_logger("network.links")
+
+
+class _Line:
+    """The requests of one kind, of all peers."""
+
+    def __init__(self, kind: RequestKind) -> None:
+        self._kind = kind
+        self._turns = Turns()
+        self.waiting: set[Peer] = set()
+        self.turn = Turn()
+        """Of this kind among all."""
+
+    def put(self, peer: Peer, request: Request) -> None:
+        asked = peer.asked[self._kind]
+        if not asked.requests:
+            self._turns.pass_over(asked.turn)
+        asked.requests.append(request)
+        self.waiting.add(peer)
+
+    def find_next(self) -> Peer | None:
+        """Who is to be answered; None when nobody can be."""
+        self.waiting = {peer for peer in self.waiting if peer.asked[self._kind].requests}
+        ready = []
+        for peer in self.waiting:
+            if peer.queue.has_room_for_answer:
+                ready.append(peer)
+            else:
+                self._turns.pass_over(peer.asked[self._kind].turn)
+        return min(ready, key=lambda peer: (peer.asked[self._kind].turn.rank, peer.replica), default=None)
+
+    def charge(self, peer: Peer, cost_us: int, now_us: int) -> None:
+        self._turns.charge(peer.asked[self._kind].turn, cost_us, now_us)
 
 
 class Serving:
@@ -46,28 +82,24 @@ class Serving:
         self._on_bad_request = on_bad_request
         self._on_defect = on_defect
         self._clock_us = clock_us
-        self._waiting: set[Peer] = set()
+        self._lines = {kind: _Line(kind) for kind in RequestKind}
+        self._turns = Turns()
         self._has_work = asyncio.Event()
         self._paid_until_us = 0
-        self._served_us = 0
         self.handlers: dict[RequestKind, RequestHandler] = {}
 
     def put(self, peer: Peer, request: Request) -> bool:
         """False when too many of the peer's requests wait already: it is dropped."""
-        if len(peer.asked) >= self._settings.requests_max:
+        if not peer.has_room_to_ask(request):
             peer.counters.requests_dropped += 1
             return False
-        if not peer.asked:
-            # Time in which it did not ask is no credit, or it could ask for all of it at once.
-            peer.served_us = max(peer.served_us, self._served_us)
-        peer.asked.append(request)
-        self._waiting.add(peer)
+        self._lines[request.kind].put(peer, request)
         self._has_work.set()
         return True
 
     def wake(self) -> None:
         """An answer has left: there may be room for the next one."""
-        if self._waiting:
+        if any(line.waiting for line in self._lines.values()):
             self._has_work.set()
 
     async def run(self) -> None:
@@ -83,23 +115,23 @@ class Serving:
 
     def serve_next(self) -> bool:
         """Answer the request whose turn it is; False when none can be answered now."""
-        self._waiting = {peer for peer in self._waiting if peer.asked}
-        ready = []
-        for peer in self._waiting:
-            if peer.queue.has_room_for_answer:
-                ready.append(peer)
+        ready: dict[RequestKind, Peer] = {}
+        for kind, line in self._lines.items():
+            peer = line.find_next()
+            if peer is None:
+                self._turns.pass_over(line.turn)
             else:
-                # Neither is time in which it did not read its answers.
-                peer.served_us = max(peer.served_us, self._served_us)
+                ready[kind] = peer
         if not ready:
             return False
-        peer = min(ready, key=lambda peer: (peer.served_us, peer.replica))
-        self._served_us = peer.served_us
+        kind = min(ready, key=lambda kind: self._lines[kind].turn.rank)
+        line, peer = self._lines[kind], ready[kind]
         began_us = self._clock_us()
-        size_bytes = self._answer(peer, peer.asked.popleft())
+        size_bytes = self._answer(peer, peer.asked[kind].requests.popleft())
         now_us = self._clock_us()
         cost_us = REQUEST_US + now_us - began_us + size_bytes // SENT_BYTES_PER_US
-        peer.served_us += cost_us
+        self._turns.charge(line.turn, cost_us, now_us)
+        line.charge(peer, cost_us, now_us)
         price_us = 100 * cost_us // self._settings.serving_percent_max
         self._paid_until_us = max(self._paid_until_us, now_us - BURST_US) + price_us
         return True

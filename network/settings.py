@@ -39,10 +39,13 @@ class LinkSettings:
     requests_max: int = 64
     """Requests to a peer that wait for its answer; as many may wait to be sent. As many of the peer's own
     wait here, and further ones are dropped."""
+    requests_bytes_max: int = 262_144
+    """Bytes of the peer's own requests that wait here: four of the longest; further ones are dropped."""
     answers_max: int = 4
     """Answers that wait to be sent to a peer; the next one is made once there is room."""
     serving_percent_max: int = 10
-    """Share of the node's time for answering requests of all peers together, on average."""
+    """Share of the node's time for answering requests of all peers together, on average. Bodies, blocks and
+    snapshots have a third of it each while all are asked for."""
     sockets_max: int = 512
     """Connections that were accepted, those of strangers in their handshake included."""
     heartbeat_ms: int = 10_000
@@ -135,6 +138,11 @@ class NetworkSettings:
             raise ValueError(
                 f"links.frame_bytes_max: {links.frame_bytes_max}, "
                 f"at least {largest + _FRAME_OVERHEAD_BYTES} for the largest message"
+            )
+        if links.requests_bytes_max < REQUEST_BYTES_MAX:
+            raise ValueError(
+                f"links.requests_bytes_max: {links.requests_bytes_max}, "
+                f"at least {REQUEST_BYTES_MAX} for one request"
             )
         if not 1 <= links.serving_percent_max <= 100:
             raise ValueError(f"links.serving_percent_max: {links.serving_percent_max}, 1 to 100 expected")

@@ -68,7 +68,8 @@ class Link:
         except (BadFrame, BadRequest):
             return True
         self.traffic.serving.serve_next()
-        assert len(self.peer.asked) <= LINKS.requests_max
+        waiting = sum(len(asked.requests) for asked in self.peer.asked.values())
+        assert waiting <= LINKS.requests_max
         return False
 
     def count_waiting(self) -> int:

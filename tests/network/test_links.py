@@ -52,11 +52,14 @@ async def test_votes_go_ahead_of_transactions_that_were_sent_before(start_links:
     await wait_for(lambda: dialling.connected and accepting.connected)
     inbox.consensus = _Recorder(order, "vote")
     inbox.transactions = _Recorder(order, "transactions")
+    inbox.oldest = _Recorder(order, "oldest")
     dialling.broadcast_transactions([b"t"])
+    dialling.send_oldest(ONE, b"o")
+    dialling.send_oldest(ReplicaId(9), b"nobody's")
     dialling.send(ONE, b"v1")
     dialling.send(ONE, b"v2")
-    await wait_for(lambda: len(order) == 3)
-    assert order == ["vote", "vote", "transactions"]
+    await wait_for(lambda: len(order) == 4)
+    assert order == ["vote", "vote", "oldest", "transactions"]
 
 
 class _Recorder(list[Any]):

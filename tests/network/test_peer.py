@@ -23,6 +23,10 @@ def make_peer() -> tuple[Peer, Clock]:
     return Peer(ReplicaId(1), SETTINGS, clock), clock
 
 
+def count_asked(peer: Peer) -> int:
+    return sum(len(asked.requests) for asked in peer.asked.values())
+
+
 def test_a_few_faults_do_not_cut_a_peer_off_and_are_forgotten() -> None:
     peer, clock = make_peer()
     assert not peer.add_penalty()
@@ -65,11 +69,11 @@ def test_a_peer_that_never_behaves_does_not_overflow_anything() -> None:
 def test_what_a_peer_did_before_it_was_banned_counts_once_and_is_not_answered() -> None:
     """Several bad requests may wait when the first of them is looked at."""
     peer, clock = make_peer()
-    peer.asked.append(Request(1, RequestKind.BLOCKS, b""))
+    peer.asked[RequestKind.BLOCKS].requests.append(Request(1, RequestKind.BLOCKS, b""))
     for _ in range(3):
         peer.ban()
         clock.now_ms += 10
-    assert (peer.get_ban_left_ms(), peer.counters.cuts, len(peer.asked)) == (70, 1, 0)
+    assert (peer.get_ban_left_ms(), peer.counters.cuts, count_asked(peer)) == (70, 1, 0)
 
 
 def test_d1_more_messages_than_an_honest_peer_sends_are_paid_for_by_waiting() -> None:

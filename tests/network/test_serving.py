@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from consensus.replica_set import ReplicaId
 from network.frames import decode_frame
 from network.peer import Peer
-from network.requests import BadRequest, Request, RequestKind, decode_answer
+from network.requests import REQUEST_BYTES_MAX, BadRequest, Request, RequestKind, decode_answer
 from network.serving import BURST_US, REQUEST_US, SENT_BYTES_PER_US, Serving
 from network.settings import LinkSettings
 
@@ -36,7 +36,8 @@ class Desk:
             on_defect=lambda peer: self.faults.append(f"{peer.replica}: a defect"),
             clock_us=lambda: self.now_us,
         )
-        self.serving.handlers[RequestKind.BLOCKS] = self.answer
+        for kind in (RequestKind.BODIES, RequestKind.BLOCKS):
+            self.serving.handlers[kind] = self.answer
 
     def answer(self, replica: ReplicaId, payload: bytes) -> bytes:
         self.served.append(replica)
@@ -52,6 +53,10 @@ class Desk:
 
     def ask(self, peer: Peer, payload: bytes = b"", kind: RequestKind = RequestKind.BLOCKS) -> bool:
         return self.serving.put(peer, Request(7, kind, payload))
+
+
+def count_asked(peer: Peer) -> int:
+    return sum(len(asked.requests) for asked in peer.asked.values())
 
 
 def take_answer(peer: Peer) -> bytes | None:
@@ -78,7 +83,21 @@ def test_d1_requests_beyond_the_bound_are_dropped_and_counted() -> None:
     desk = Desk()
     peer = desk.add_peer(1)
     assert [desk.ask(peer) for _ in range(5)] == [True, True, True, False, False]
-    assert (len(peer.asked), peer.counters.requests_dropped) == (3, 2)
+    assert (count_asked(peer), peer.counters.requests_dropped) == (3, 2)
+
+
+def test_d1_requests_of_a_peer_that_wait_have_a_bound_in_bytes() -> None:
+    """Of all kinds together: 64 requests of the longest would be 4 MiB for each of a hundred peers."""
+    desk = Desk(LinkSettings())
+    peer, other = desk.add_peer(1), desk.add_peer(2)
+    longest = bytes(REQUEST_BYTES_MAX)
+    kinds = (RequestKind.BODIES, RequestKind.BLOCKS, RequestKind.SNAPSHOT, RequestKind.BODIES)
+    assert [desk.ask(peer, longest, kind) for kind in kinds] == [True] * 4
+    assert not desk.ask(peer, b"x")
+    assert desk.ask(peer)
+    assert desk.ask(other, longest)
+    assert desk.serving.serve_next()
+    assert desk.ask(peer, longest), "there is room again"
 
 
 def test_d1_no_answer_is_made_for_which_there_is_no_room() -> None:
@@ -129,6 +148,67 @@ def test_d1_whoever_does_not_read_its_answers_saves_up_no_turns() -> None:
         desk.ask(hoarder)
         desk.serving.serve_next()
     assert 3 in desk.served[-4:]
+
+
+def read_and_ask_on(desk: Desk, peers: list[Peer], kind: RequestKind) -> None:
+    for peer in peers:
+        while peer.queue.take() is not None:
+            pass
+        desk.ask(peer, kind=kind)
+
+
+@pytest.mark.parametrize("flooded", [RequestKind.BODIES, RequestKind.BLOCKS])
+@pytest.mark.parametrize("kind", [RequestKind.BODIES, RequestKind.BLOCKS])
+def test_d1_one_that_seldom_asks_waits_for_one_answer_however_many_flood(
+    kind: RequestKind, flooded: RequestKind
+) -> None:
+    """It must have bodies within half a second to vote: that is a dozen answers of four milliseconds."""
+    desk = Desk(LinkSettings())
+    honest = desk.add_peer(99)
+    flooders = [desk.add_peer(number) for number in range(33)]
+    for _ in range(50):
+        read_and_ask_on(desk, flooders, flooded)
+        desk.serving.serve_next()
+    desk.ask(honest, kind=kind)
+    before = len(desk.served)
+    while 99 not in desk.served:
+        desk.serving.serve_next()
+        read_and_ask_on(desk, flooders, flooded)
+    assert len(desk.served) - before <= 2
+
+
+def test_d1_one_that_catches_up_has_bodies_at_once() -> None:
+    """What blocks it has been given is not held against it when it begins to vote."""
+    desk = Desk(LinkSettings())
+    catching_up = desk.add_peer(99)
+    flooders = [desk.add_peer(number) for number in range(33)]
+    for _ in range(10):
+        read_and_ask_on(desk, [catching_up], RequestKind.BLOCKS)
+        desk.serving.serve_next()
+    for _ in range(10):
+        read_and_ask_on(desk, flooders, RequestKind.BLOCKS)
+        read_and_ask_on(desk, [catching_up], RequestKind.BLOCKS)
+        desk.serving.serve_next()
+    desk.ask(catching_up, b"bodies", kind=RequestKind.BODIES)
+    answered = 0
+    while catching_up.asked[RequestKind.BODIES].requests:
+        read_and_ask_on(desk, flooders, RequestKind.BLOCKS)
+        answered += desk.serving.serve_next()
+    assert answered <= 2, "its own, and one of blocks"
+
+
+def test_d1_each_kind_has_its_part_while_all_are_asked_for_and_all_of_it_otherwise() -> None:
+    desk = Desk(LinkSettings())
+    peers = [desk.add_peer(number) for number in range(3)]
+    for _ in range(100):
+        read_and_ask_on(desk, peers[:2], RequestKind.BLOCKS)
+        desk.serving.serve_next()
+    for _ in range(100):
+        read_and_ask_on(desk, peers[:2], RequestKind.BLOCKS)
+        read_and_ask_on(desk, peers[2:], RequestKind.BODIES)
+        desk.serving.serve_next()
+    assert len(desk.served) == 200
+    assert 49 <= desk.served[100:].count(2) <= 51, "half, though it is one of three, and no more"
 
 
 def test_what_waited_for_a_link_that_ended_is_not_answered() -> None:
