@@ -1,7 +1,7 @@
 """Institutions that come and go by vote.
 
 Both happen with the vote that decides it: every count looks at the electorate anew, as suspensions ask of it
-anyway, and a height in between would leave time to take the newcomer's id or key.
+anyway. What a newcomer is to be named by is reserved until then (`contracts.reservations`).
 
 Invariants: neither an id nor a key is ever given twice; a newcomer agreed to exactly what it is admitted as;
 those who are left can still decide.
@@ -25,6 +25,7 @@ from contracts.errors import BadArguments, Conflict
 from contracts.nodes import list_own_nodes, retire_node
 from contracts.registry import InstitutionRow, close_key, institutions, keys, members, open_key, require_named
 from contracts.replica_sets import list_members_to_come
+from contracts.reservations import release
 from crypto import tags
 from crypto.encoding import encode
 from crypto.signatures import InvalidSignature, verify_signature
@@ -77,6 +78,7 @@ def admit(context: Context, change: Admission) -> None:
         removed_height=0,
     )
     context.put(institutions, row.institution, row)
+    release(context, change)
     open_key(context, row.public_key, owner_kind="institution", owner=row.institution)
     add_voice(context, row.institution, row.public_key)
 

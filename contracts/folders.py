@@ -39,6 +39,7 @@ from contracts.registry import (
     institutions,
     require_institution,
 )
+from contracts.reservations import is_id_reserved
 
 __all__ = ["contract", "get_alias", "get_mandate", "list_mandates"]
 
@@ -62,7 +63,7 @@ def register_alias(context: Context, arguments: calls.RegisterAlias) -> None:
         raise NotPermitted("a regulator neither holds records nor speaks for patients")
     # Access rows of unknown aliases lie under institutions' ids: the two must never meet.
     taken = context.get(aliases, arguments.alias) or context.get(institutions, arguments.alias)
-    if taken is not None:
+    if taken is not None or is_id_reserved(context, arguments.alias):
         raise Conflict(f"alias {arguments.alias.hex()} exists: draw another", code="alias_exists")
     if arguments.patient_key:
         open_patient_key(

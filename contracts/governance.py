@@ -40,6 +40,7 @@ from contracts.proposals import (
 )
 from contracts.registry import require_institution
 from contracts.replica_sets import compute_key_rows, compute_next_set, list_members_to_come, replica_set
+from contracts.reservations import reserve
 from contracts.schedule import Subject
 from contracts.tables import ReadableState, Table
 from contracts.versions import compute_next_versions, versions
@@ -134,6 +135,8 @@ def propose(context: Context, arguments: calls.Propose) -> bool:
     _weigh(context, row.change)
     note_open(context, caller.institution, arguments.proposal)
     context.put(proposals, arguments.proposal, row)
+    if isinstance(row.change, changes.Admission):
+        reserve(context, row.change, row.due_height)
     _tell(context, "proposed", arguments.proposal, caller.institution, row.due_height)
     return _count_vote(context, caller.institution, arguments.proposal, row, approve=True)
 

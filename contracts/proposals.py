@@ -73,8 +73,7 @@ def require_revision(context: Context, subject: Subject) -> int:
     """How often the subject was changed; recoveries change the replica set, too, and its epoch tells."""
     if subject == "replica_set":
         return replica_sets.require_replica_set(context).epoch
-    row = context.get(schedule.revisions, schedule.compute_subject_key(subject))
-    return row.number if row else 0
+    return schedule.get_revision_number(context, subject)
 
 
 def note_open(context: Context, institution: bytes, proposal: bytes) -> None:

@@ -17,6 +17,7 @@ from contracts.context import Context
 from contracts.contract import Contract
 from contracts.electorate import put_voice
 from contracts.errors import BadArguments, Conflict, NotFound, NotPermitted
+from contracts.reservations import is_id_reserved, is_key_reserved
 from contracts.tables import ReadableState, Table
 from crypto import tags
 from crypto.encoding import encode
@@ -120,8 +121,8 @@ def require_regulator(context: Context) -> InstitutionRow:
 def open_key(
     context: Context, public_key: bytes, *, owner_kind: Literal["institution", "patient"], owner: bytes
 ) -> None:
-    """Give a fresh key its owner. Raises Conflict `key_in_use` for a key that ever had one."""
-    if context.get(keys, public_key) is not None:
+    """Give a fresh key its owner. Raises Conflict `key_in_use` for one that ever had one or soon will."""
+    if context.get(keys, public_key) is not None or is_key_reserved(context, public_key):
         raise Conflict("this public key belongs, or belonged, to somebody: use a new one", code="key_in_use")
     row = KeyRow(owner_kind=owner_kind, owner=owner, opened_height=context.height, closed_height=0)
     context.put(keys, public_key, row)
@@ -147,7 +148,7 @@ def _verify_possession(context: Context, institution: bytes, public_key: bytes, 
 def register_member(context: Context, arguments: calls.RegisterMember) -> None:
     caller = require_institution(context)
     # A handle that is also an institution's id would make the pair rows of authorization ambiguous.
-    if context.get(institutions, arguments.member) is not None:
+    if context.get(institutions, arguments.member) or is_id_reserved(context, arguments.member):
         raise Conflict("this handle is an institution's id: draw another", code="member_exists")
     if context.get(members, arguments.member) is not None:
         raise Conflict(f"member {arguments.member.hex()} is registered already", code="member_exists")

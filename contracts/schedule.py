@@ -92,5 +92,11 @@ def count_change(context: Context, subject: Subject) -> None:
     context.put(revisions, key, _add_one(context.get(revisions, key)))
 
 
+def get_revision_number(context: Context, subject: Subject) -> int:
+    """How often the subject was changed by vote."""
+    row = context.get(revisions, compute_subject_key(subject))
+    return row.number if row else 0
+
+
 def _add_one(row: RevisionRow | None) -> RevisionRow:
     return RevisionRow(1 + (row.number if row else 0))

@@ -19,6 +19,7 @@ from contracts.calls.changes import (
     Removal,
     ReplicaSetChange,
 )
+from contracts.calls.folders import RegisterAlias
 from contracts.calls.registry import (
     InstitutionKind,
     RegisterMember,
@@ -150,12 +151,80 @@ def test_an_id_or_key_that_was_ever_on_the_ledger_admits_nobody(ledger: Ledger) 
     assert fail(ledger, ask(ledger, again, institution=ledger.make_id("free"))) == "key_in_use"
 
 
-def test_what_was_free_when_it_was_proposed_is_looked_at_again(ledger: Ledger) -> None:
+def take_newcomers_id_and_key(ledger: Ledger) -> tuple[tuple[msgspec.Struct, str], ...]:
+    """What would give them to the other hospital for something else, each with the code that refuses it."""
+    newcomer, other = NEWCOMER, ledger.other
+    rotation = encode((ledger.chain_id, other.institution, newcomer.public_key))
+    alias = RegisterAlias(newcomer.institution, other.institution, b"", b"")
+    with_key = RegisterAlias(
+        alias=ledger.make_id("alias of the other hospital"),
+        custodian=other.institution,
+        patient_key=newcomer.public_key,
+        credential=b"",
+        possession=ledger.prove_patient_key(newcomer.key, other),
+    )
+    return (
+        (RegisterMember(newcomer.institution, "clerk", bytes(32)), "member_exists"),
+        (alias, "alias_exists"),
+        (with_key, "key_in_use"),
+        (RotateKey(newcomer.public_key, newcomer.key.sign(tags.KEY_ROTATION, rotation)), "key_in_use"),
+    )
+
+
+def test_nobody_takes_what_an_open_admission_names(ledger: Ledger) -> None:
     proposal = propose(ledger, ask(ledger))
     ledger.run(ledger.clinic, calls.Vote(proposal, True))
-    ledger.run(ledger.other, RegisterMember(NEWCOMER.institution, "clerk", bytes(32)))
-    assert ledger.fail(ledger.regulator, calls.Vote(proposal, True)) == "institution_exists"
-    adopt(ledger, ask(ledger, institution=ledger.make_id("another id")))
+    for call, code in take_newcomers_id_and_key(ledger):
+        assert ledger.fail(ledger.other, call) == code
+    assert ledger.run(ledger.regulator, calls.Vote(proposal, True)) is True
+    assert find_institution(ledger.state, NEWCOMER.public_key) == NEWCOMER.institution
+    assert not [key for key in ledger.state.rows if key.startswith(b"governance/reserved")]
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_what_an_admission_named_is_free_again_once_it_has_lapsed(ledger: Ledger, number: int) -> None:
+    proposal = propose(ledger, ask(ledger))
+    for _ in range(8):
+        ledger.run(ledger.hospital)
+    call, code = take_newcomers_id_and_key(ledger)[number]
+    assert ledger.fail(ledger.other, call) == code  # The last block below its height.
+    assert ledger.fail(ledger.regulator, calls.Vote(proposal, True)) == "proposal_lapsed"
+    ledger.run(ledger.other, call)
+
+
+def test_another_admission_ends_a_reservation_with_its_proposal(ledger: Ledger) -> None:
+    propose(ledger, ask(ledger))
+    adopt(ledger, ask(ledger, Founder("west hospital", "hospital")))
+    call, _ = take_newcomers_id_and_key(ledger)[0]
+    ledger.run(ledger.other, call)
+    assert fail(ledger, ask(ledger)) == "institution_exists"
+
+
+def test_a_reservation_keeps_no_other_admission_out_and_is_not_cut_short_by_one(ledger: Ledger) -> None:
+    genuine = propose(ledger, ask(ledger))
+    copied = ask(ledger, Founder("impostor", "hospital"), institution=NEWCOMER.institution)
+    near = calls.Propose(ledger.make_id("near"), copied, ledger.height + 2)
+    ledger.run(ledger.other, near)
+    for _ in range(3):
+        ledger.run(ledger.hospital)
+    assert ledger.fail(ledger.other, take_newcomers_id_and_key(ledger)[0][0]) == "member_exists"
+    ledger.run(ledger.clinic, calls.Vote(genuine, True))
+    assert ledger.run(ledger.regulator, calls.Vote(genuine, True)) is True
+    assert find_institution(ledger.state, NEWCOMER.public_key) == NEWCOMER.institution
+
+
+def test_an_institution_that_is_alone_admits_by_proposing(ledger: Ledger) -> None:
+    ledger.state.rows = compute_genesis_rows(
+        institutions=FOUNDERS[:1],
+        replicas=REPLICAS[:1],
+        contracts=NEWEST,
+        mandate_term_ms_max=1,
+        ticket_age_ms_max=1,
+        alert_refusals_per_hour=1,
+    )
+    proposal = calls.Propose(ledger.make_id("alone"), ask(ledger), ledger.height + 11)
+    assert ledger.run(ledger.hospital, proposal) is True
+    assert find_institution(ledger.state, NEWCOMER.public_key) == NEWCOMER.institution
 
 
 def test_one_admission_ends_the_others_which_were_weighed_against_fewer(ledger: Ledger) -> None:

@@ -35,15 +35,17 @@ PINNED = {
     "governance/node_keys": "ccf7b187cb5b88ffc9922fa6bf9335c8e31fd371043f3213a7c8eb957e44022a",
     "governance/nodes": "8f0bbdbdb1d512e98ce8f31195f65cc0edc6910b9309d1be6b28e7aec431f524",
     "governance/numbers": "1491b3e430c7eaa55326328596a3b17d9779491eb528755257018431c103e99c",
-    "governance/open_proposals": "4a6145d8fae9dfc4c71c35b38091b8d4aecf9799adeb403cc6293cf0fde13a2a",
+    "governance/open_proposals": "adcc653b2b3c9c5f9a2debfac0274f2e52089a332c3e1b1885e8363e1d6d424b",
     "governance/own_nodes": "d5f0d782cb6b81cec04afc44a4598e192eca1dc95cf361d67489a1667a2d7b57",
     "governance/parameters": "4bfb00d53b79bb0d5dd1604a557b280c733f5c2d434b476533c73916c113e1a0",
-    "governance/proposals": "43f782de9608cc5e1b0c6b383045abe5bba6119780558b956179ab5728d85bb0",
+    "governance/proposals": "8f04559fbabc8948e4f852cdb019f8eee3a1a732a04f1a3fbf0b531d815fb608",
     "governance/replica_set": "6e40820eeb34c733e610a31e6c311538849ace001f252697e6510b562e7af240",
+    "governance/reserved_ids": "9ee1dc2351bf1d4362be277da1ae2bf88a3e496fc053c220a91b28d17b328128",
+    "governance/reserved_keys": "118248de1859a3a9be43a29203bdc1032bae384ccbf6fb507934b643a9c00232",
     "governance/revisions": "5a95f77c9102ba85905e3b2768da320cdf91dd103d873000ce168b978c4a8f02",
-    "governance/scheduled": "2facd1ab6b1e1a2592507012743c4f6508f0c6ef1cc4312b534187d72ebf6f4d",
+    "governance/scheduled": "84d7a66a9794d669c308f6e13c942b66e9fd1207a12728937df77055dd35583d",
     "governance/versions": "d081f8722c2b0368bac4252d9aa1940fb7fef7cb2c043d8c7bec7e9a0f585d8a",
-    "governance/votes": "14e8126108ca57bfbc5926b1b989a9aceaaf59fbbd8b7964170b57e458415022",
+    "governance/votes": "ab980b774c3be6b643f1c49a0049a8bd44a092d5ecc73f26e8eff3f5e1707370",
     "monitoring/alerts": "72322e361b52b7a2982804c629185cbb902f7c504ee831645c0cdf2a324ecad2",
     "monitoring/awaited_outcomes": "98adf7766ad4d852459b4214b6d3d34eb1993d8421a8842aec97a964d6a8695a",
     "monitoring/daily": "75badf67d4b830a30644ad68007df1cb1ac68d4e565b3e3f702dc9cc668fcb82",
@@ -83,14 +85,14 @@ def run_history(ledger: Ledger) -> None:
     run_membership(ledger)
 
 
-def make_request(ledger: Ledger) -> changes.Admission:
-    key = ledger.make_key("newcomer")
+def make_request(ledger: Ledger, name: str = "newcomer") -> changes.Admission:
+    key = ledger.make_key(name)
     request = changes.Admission(
-        institution=ledger.make_id("newcomer"),
+        institution=ledger.make_id(name),
         kind="primary_care",
-        name="newcomer",
+        name=name,
         public_key=key.public_key,
-        gateway_url="https://newcomer.example",
+        gateway_url=f"https://{name}.example",
         possession=bytes(64),
     )
     signature = key.sign(tags.ADMISSION, compute_request_bytes(ledger.chain_id, request))
@@ -98,7 +100,7 @@ def make_request(ledger: Ledger) -> changes.Admission:
 
 
 def run_membership(ledger: Ledger) -> None:
-    """A node is added and gets another key, an institution is admitted, parameters are about to change."""
+    """A node is added and gets another key, one institution is admitted, another asks, parameters change."""
     keys = [ledger.make_key(name) for name in ("new node", "its next key")]
     proofs = [
         key.sign(tags.NODE_KEY, encode((ledger.chain_id, ledger.other.institution, key.public_key)))
@@ -123,6 +125,8 @@ def run_membership(ledger: Ledger) -> None:
     ledger.run(ledger.other, governance.Propose(admission, make_request(ledger), ledger.height + 9))
     ledger.run(ledger.hospital, governance.Vote(admission, True))
     ledger.run(ledger.regulator, governance.Vote(admission, True))
+    asking = make_request(ledger, "second-newcomer")
+    ledger.run(ledger.other, governance.Propose(ledger.make_id("open"), asking, ledger.height + 9))
     parameters, age = ledger.make_id("parameters"), changes.ParameterValue("ticket_age_ms_max", 60_000)
     values = changes.ParametersChange(values=(age,))
     ledger.run(ledger.other, governance.Propose(parameters, values, ledger.height + 5))
