@@ -73,6 +73,20 @@ def register_node(
     show({"replica": replica, "transaction": answer.id, "height": answer.height}, as_json=as_json)
 
 
+@governance_app.command("move-node")
+def move_node(
+    replica: Annotated[int, typer.Argument(help="A node of this institution.")],
+    host: Annotated[str, typer.Option(help="Where it accepts links from now on.")],
+    port: Annotated[int, typer.Option(min=1, max=65_535)],
+    folder: NetworkOption = DEFAULT_FOLDER,
+    node: NodeOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """A node goes to another address and keeps its replica id; the others link with it there."""
+    answer = ActingInstitution(folder, node).send(calls.MoveNode(replica, host, port))
+    show({"replica": replica, "transaction": answer.id, "height": answer.height}, as_json=as_json)
+
+
 @governance_app.command("retire-node")
 def retire_node(
     replica: Annotated[int, typer.Argument(help="A node of this institution that does not vote.")],

@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
+from client.models import TransactionAnswer
 from config.local_network import create_local_network
 from config.node_check import check_node
 from config.settings import load_node_settings
+from contracts.calls.governance import MoveNode, RetireNode
 from crypto.key_files import generate_signing_key, read_key_file, write_key_file
 
 RUNNER = CliRunner()
@@ -45,6 +48,24 @@ def test_a_recovery_is_not_prepared_before_the_first_block_nor_from_any_file(tmp
         refused = run("node", "recover", *words)
         assert refused.exit_code == 1
         assert "a recovery file of this version was expected" in refused.stderr
+
+
+def test_a_node_is_moved_and_retired_by_its_replica_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[object] = []
+
+    class Institution:
+        def __init__(self, *where: object) -> None:
+            pass
+
+        def send(self, call: object) -> TransactionAnswer:
+            sent.append(call)
+            return TransactionAnswer(id="ab" * 32, end="committed", code="ok", height=3, results=("",))
+
+    monkeypatch.setattr("cli.governance.ActingInstitution", Institution)
+    moved = run("governance", "move-node", 4, "--host", "node.example", "--port", 7443, "--json")
+    assert json.loads(moved.stdout) == {"replica": 4, "transaction": "ab" * 32, "height": 3}
+    assert run("governance", "retire-node", 4).exit_code == 0
+    assert sent == [MoveNode(4, "node.example", 7443), RetireNode(4)]
 
 
 def test_governance_says_what_is_out_of_form(tmp_path: Path) -> None:
