@@ -393,11 +393,8 @@ def outpaced(cluster_of: type) -> ClusterType:
     return cluster
 
 
-@pytest.mark.parametrize("is_restarted", [False, True])
-def test_p6_what_members_of_a_former_epoch_remember_is_not_enough_for_the_next_one(
-    outpaced: ClusterType, is_restarted: bool
-) -> None:
-    """The wiped replica hears those at first who know little of what it has said."""
+def wipe_among_founders(outpaced: ClusterType) -> None:
+    """Replica 0 has lost everything and hears only those who know little of what it has said."""
     outpaced.crash(0)
     outpaced.disks[0].journal.clear()
     outpaced.disks[0].chain.clear()
@@ -407,6 +404,14 @@ def test_p6_what_members_of_a_former_epoch_remember_is_not_enough_for_the_next_o
     isolate(outpaced, 0, 2, 3)
     outpaced.run(500)
     assert outpaced.replicas[0].status.silent_reason.endswith("silent until height 3 is durable")
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_p6_what_members_of_a_former_epoch_remember_is_not_enough_for_the_next_one(
+    outpaced: ClusterType, is_restarted: bool
+) -> None:
+    """The wiped replica hears those at first who know little of what it has said."""
+    wipe_among_founders(outpaced)
     outpaced.drops[:] = [drop_commits, lambda _, target, m: target == 0 and isinstance(m, Recollection)]
     outpaced.run(1_500)
     if is_restarted:
@@ -453,15 +458,7 @@ def test_p6_a_certificate_of_another_epoch_silences_nobody(cluster_of: type) -> 
 def test_p6_silence_does_not_end_by_a_step_that_leads_far_into_the_next_epoch(outpaced: ClusterType) -> None:
     """Block sync tells of many blocks at once: the wiped replica passes the end of its silence and of its
     epoch in one step, and has heard nobody who knows what it said at height 6."""
-    outpaced.crash(0)
-    outpaced.disks[0].journal.clear()
-    outpaced.disks[0].chain.clear()
-    outpaced.disks[0].is_journal_missing = True
-    outpaced.start(0)
-    outpaced.drops[:] = [drop_commits]
-    isolate(outpaced, 0, 2, 3)
-    outpaced.run(500)
-    assert outpaced.replicas[0].status.silent_reason.endswith("silent until height 3 is durable")
+    wipe_among_founders(outpaced)
     unheard = (CommittedNotice, Recollection)
     outpaced.drops[:] = [drop_commits, lambda _, target, m: target == 0 and isinstance(m, unheard)]
     outpaced.synced.clear()
@@ -478,15 +475,7 @@ def test_p6_silence_does_not_end_by_a_step_that_leads_far_into_the_next_epoch(ou
 
 def test_p6_silence_of_an_earlier_epoch_is_decided_anew_by_a_start_in_this_one(outpaced: ClusterType) -> None:
     """A crash after the closing block is durable and before the journal says that silence is open again."""
-    outpaced.crash(0)
-    outpaced.disks[0].journal.clear()
-    outpaced.disks[0].chain.clear()
-    outpaced.disks[0].is_journal_missing = True
-    outpaced.start(0)
-    outpaced.drops[:] = [drop_commits]
-    isolate(outpaced, 0, 2, 3)
-    outpaced.run(500)
-    assert outpaced.replicas[0].status.silent_reason.endswith("silent until height 3 is durable")
+    wipe_among_founders(outpaced)
     outpaced.crash(0)
     outpaced.disks[0].chain[:] = outpaced.disks[1].chain[:2]
     outpaced.drops[:] = [drop_commits, lambda _, target, m: target == 0 and isinstance(m, Recollection)]
