@@ -221,7 +221,7 @@ MUTANTS = (
         "transaction refused.",
         edits=(
             Edit(
-                "ledger.mempool:Mempool.check",
+                "ledger.mempool:Mempool._check_content",
                 "self._refusals.get(transaction.signed_hash)",
                 "self._refusals.get(transaction.transaction_id)",
             ),
