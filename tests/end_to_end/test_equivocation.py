@@ -23,7 +23,8 @@ LIAR = 1
 
 @pytest.fixture
 def network(tmp_path: Path) -> LocalNetwork:
-    parameters = Parameters(state_buckets_log2=8, idle_block_interval_ms=500, blocks_per_primary=1_000_000)
+    # Heights last: what the liar sends waits in its socket, and tells of a height that is still at work.
+    parameters = Parameters(state_buckets_log2=8, blocks_per_primary=1_000_000)
     return create_local_network(tmp_path / "network", parameters=parameters)
 
 
