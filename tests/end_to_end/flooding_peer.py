@@ -208,9 +208,13 @@ def _leave_only(replica_set: ReplicaSet, own: int) -> ReplicaSet:
 
 
 @contextmanager
-def flood(node: LocalNode, kind: str, *, niceness: int = 0) -> Iterator[int]:
-    """The member of this node folder floods in a process of its own, whose id this is."""
+def flood(node: LocalNode, kind: str, *, to_all: bool = False, niceness: int = 0) -> Iterator[int]:
+    """The member of this node folder floods in a process of its own, whose id this is.
+
+    Unless `to_all`, all of it goes to TARGET.
+    """
     program = [sys.executable, "-m", "tests.end_to_end.flooding_peer", str(node.directory), kind]
+    program += ["--to-all"] if to_all else []
     with subprocess.Popen(["nice", "-n", str(niceness), *program], stdin=subprocess.PIPE) as flooder:
         try:
             yield flooder.pid
@@ -219,8 +223,8 @@ def flood(node: LocalNode, kind: str, *, niceness: int = 0) -> Iterator[int]:
             flooder.kill()
 
 
-async def main(folder: Path, kind: str) -> None:
-    peer = FloodingPeer(load_node_settings(folder / "node.toml"), to_all=kind == "own_transactions")
+async def main(folder: Path, kind: str, *, to_all: bool) -> None:
+    peer = FloodingPeer(load_node_settings(folder / "node.toml"), to_all=to_all)
     flooding = asyncio.create_task(peer.run(kind))
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stopped.set)
@@ -231,4 +235,4 @@ async def main(folder: Path, kind: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[2], to_all="--to-all" in sys.argv[3:]))

@@ -1,9 +1,10 @@
-"""A flooding member costs another at most 30 % of what that can do without it, and no memory without bound.
+"""A flooding member costs the others at most 30 % of what they do without it, and no memory without bound.
 
-A node orders as fast as its processor allows, so what a flood takes of that processor it takes of throughput:
-measured in seconds of processor time for each second, under the same moderate load with and without the
-flood. The flooder spends all it has on the one node that leads, and has a processor of its own for that, or
-as much of one as the machine can spare.
+A node orders as fast as its processor allows, so what a flood takes of that processor it takes of throughput.
+It is measured in two ways, each with and without the flood: how much of its processor the node that leads
+loses under the same moderate load, with all that the flooder has spent on it, and a processor for that if the
+machine can spare one; and how many transactions all honest nodes order, as fast as they can, for each second
+that they compute, with the flood divided among them and a flooder that takes what time they leave.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ import secrets
 import ssl
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from bench.load import LoadGenerator
-from bench.machine import CpuMark, get_resident_bytes
+from bench.machine import CpuMark, get_cpu_seconds, get_resident_bytes
 from bench.processes import LocalProcesses
 from bench.workload import AnchorWorkload
 from config.local_network import LocalNetwork, create_local_network
@@ -36,13 +37,15 @@ pytestmark = pytest.mark.timeout(600)
 
 LOG = logging.getLogger(__name__)
 COST_MAX = 0.3
+RATE_KEPT_MIN = 0.7
 SHARE_KEPT_MIN = 0.7
 WAIT_BLOCKS_MAX = 4
 """The block that is under way, one that began before the transaction came, its own, and one for bad luck."""
 RESIDENT_BYTES_MAX = 300 << 20
 FLOODER = 3
 TRANSACTIONS = 6_000
-ROUNDS = 2
+RATED_TRANSACTIONS = 1_500
+ROUNDS = 3
 MEASURED_SECONDS = 6.0
 BATCH = 50
 BATCH_SECONDS = 0.25
@@ -104,23 +107,32 @@ class Load:
             await asyncio.sleep(begin + number * BATCH_SECONDS - time.monotonic())
         return CpuMark.now([process_id]).compute_cores_since(mark)
 
+    async def measure_rate(self, process_ids: Sequence[int]) -> float:
+        """Transactions committed for each second that these processes computed."""
+        signed = list(self._workload.sign_anchors(RATED_TRANSACTIONS, compute_expiry_ms()))
+        begin = get_cpu_seconds(process_ids)
+        await LoadGenerator(self._session, self._urls).run(iter(signed), workers=6, batch_size=BATCH)
+        return RATED_TRANSACTIONS / (get_cpu_seconds(process_ids) - begin)
+
     async def commit_backlogged(self, count: int) -> None:
         """So many, with some hundreds waiting at each gateway all the time."""
         signed = self._workload.sign_anchors(count, compute_expiry_ms())
         await LoadGenerator(self._session, self._urls).run(signed, workers=42, batch_size=50)
 
 
-async def wait_heard(clients: Clients) -> None:
-    """Until the node that leads has received a good deal more from the flooder, or has cut it off."""
+async def wait_heard(clients: Clients, replicas: Sequence[int] = (0,)) -> None:
+    """Until these nodes have received a good deal more from the flooder, or have cut it off."""
     name = f'chartchain_links_bytes_received_total{{replica="{FLOODER}"}}'
     cuts = f'chartchain_links_cuts_total{{replica="{FLOODER}"}}'
-    known = (await clients.read_metrics(clients.urls[0]))[name]
+    urls = [clients.urls[replica] for replica in replicas]
+    before = [(await clients.read_metrics(url))[name] for url in urls]
     async with asyncio.timeout(90):
-        while True:
-            metrics = await clients.read_metrics(clients.urls[0])
-            if metrics[name] > known + 10_000 or metrics[cuts]:
-                break
-            await asyncio.sleep(0.1)
+        for url, known in zip(urls, before, strict=True):
+            while True:
+                metrics = await clients.read_metrics(url)
+                if metrics[name] > known + 10_000 or metrics[cuts]:
+                    break
+                await asyncio.sleep(0.1)
 
 
 def compute_expiry_ms() -> int:
@@ -159,6 +171,35 @@ async def test_rule_D1_a_flooding_member_costs_at_most_30_percent(
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("kind", KINDS)
+async def test_rule_D1_a_flooding_member_leaves_the_others_70_percent_of_their_rate(
+    network: LocalNetwork, processes: LocalProcesses, kind: str
+) -> None:
+    await processes.wait_ready()
+    tls = ssl.create_default_context(cafile=str(network.ca_file))
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls)) as session,
+        open_clients(network) as clients,
+    ):
+        load = Load(network, session)
+        await load.open_folders()
+        processes.nodes[FLOODER].kill()
+        honest = processes.process_ids
+        await load.measure_rate(honest)
+        quiet, flooded = [], []
+        for _ in range(ROUNDS):
+            quiet.append(await load.measure_rate(honest))
+            with flood(network.nodes[FLOODER], kind, to_all=True, niceness=19):
+                await wait_heard(clients, range(FLOODER))
+                flooded.append(await load.measure_rate(honest))
+    kept = statistics.median(flooded) / statistics.median(quiet)
+    resident = check_resident_bytes(processes)
+    LOG.info("%s: %.0f %% of the rate kept, %d MB resident", kind, 100 * kept, resident >> 20)
+    LOG.info("quiet %s, flooded %s", list(map(round, quiet)), list(map(round, flooded)))
+    assert kept >= RATE_KEPT_MIN
+
+
+@pytest.mark.soak
 async def test_rule_D1_an_institution_that_floods_with_its_own_transactions_starves_nobody(
     network: LocalNetwork, processes: LocalProcesses
 ) -> None:
@@ -177,7 +218,7 @@ async def test_rule_D1_an_institution_that_floods_with_its_own_transactions_star
         await load.open_folders()
         await clients.open_folder()
         processes.nodes[FLOODER].kill()
-        with flood(network.nodes[FLOODER], "own_transactions"):
+        with flood(network.nodes[FLOODER], "own_transactions", to_all=True):
             await wait_heard(clients)
             waits = [await count_blocks(clients) for _ in range(10)]
             before = await clients.get_status(clients.urls[0])
