@@ -32,13 +32,6 @@ def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalNetwork:
     return create_local_network(tmp_path / "network", parameters=parameters)
 
 
-@pytest.fixture
-def processes(network: LocalNetwork) -> Iterator[LocalProcesses]:
-    with LocalProcesses.of_network(network) as running:
-        running.start()
-        yield running
-
-
 async def watch(clients: Clients, url: str, wanted: str, seconds: float = 60) -> list[str]:
     """Every readiness of a node, in their order, until one that contains `wanted`."""
     seen: list[str] = []

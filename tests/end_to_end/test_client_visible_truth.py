@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,13 +35,6 @@ def timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def network(tmp_path: Path, timeouts: None) -> LocalNetwork:
     return create_local_network(tmp_path / "network", parameters=PARAMETERS)
-
-
-@pytest.fixture
-def processes(network: LocalNetwork) -> Iterator[LocalProcesses]:
-    with LocalProcesses.of_network(network) as running:
-        running.start()
-        yield running
 
 
 @pytest.mark.parametrize(

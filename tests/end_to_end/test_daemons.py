@@ -34,13 +34,6 @@ def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalNetwork:
     return create_local_network(tmp_path / "network", parameters=parameters)
 
 
-@pytest.fixture
-def processes(network: LocalNetwork) -> Iterator[LocalProcesses]:
-    with LocalProcesses.of_network(network) as running:
-        running.start()
-        yield running
-
-
 def wait_end(node: NodeProcess, seconds: float = 30.0) -> int:
     assert node.process is not None
     return node.process.wait(seconds)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,13 +25,6 @@ def network(tmp_path: Path) -> LocalNetwork:
     # Heights last: what the liar sends waits in its socket, and tells of a height that is still at work.
     parameters = Parameters(state_buckets_log2=8, blocks_per_primary=1_000_000)
     return create_local_network(tmp_path / "network", parameters=parameters)
-
-
-@pytest.fixture
-def processes(network: LocalNetwork) -> Iterator[LocalProcesses]:
-    with LocalProcesses.of_network(network) as running:
-        running.start()
-        yield running
 
 
 async def wait_for_alerts(network: LocalNetwork, seconds: float) -> tuple[AlertEntry, ...]:

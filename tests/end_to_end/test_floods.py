@@ -16,7 +16,7 @@ import secrets
 import ssl
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import aiohttp
@@ -65,13 +65,6 @@ def network(tmp_path: Path) -> LocalNetwork:
     # The turn never passes to the flooder: what a dead primary costs is measured elsewhere.
     parameters = Parameters(state_buckets_log2=8, blocks_per_primary=1_000_000)
     return create_local_network(tmp_path / "network", parameters=parameters)
-
-
-@pytest.fixture
-def processes(network: LocalNetwork) -> Iterator[LocalProcesses]:
-    with LocalProcesses.of_network(network) as running:
-        running.start()
-        yield running
 
 
 class Load:

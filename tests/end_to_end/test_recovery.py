@@ -51,13 +51,6 @@ def network(tmp_path: Path) -> LocalNetwork:
     return create_local_network(tmp_path / "network", parameters=PARAMETERS)
 
 
-@pytest.fixture
-def processes(network: LocalNetwork) -> Iterator[LocalProcesses]:
-    with LocalProcesses.of_network(network) as running:
-        running.start()
-        yield running
-
-
 @pytest.mark.parametrize(
     ("kills_max", "judge"),
     [
