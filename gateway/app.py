@@ -90,21 +90,8 @@ class Gateway:
         self._accounts = Accounts(vault)
         self._visibility = Visibility(chain, vault.holder)
         self._holders = Holders(tls=client_tls, settings=settings)
-        self._authenticator = Authenticator(
-            chain=chain,
-            accounts=self._accounts,
-            institution=vault.holder,
-            audience=self._server_url.rstrip("/"),
-            settings=settings,
-        )
-        self._desk = Desk(
-            chain=chain,
-            submit=submit,
-            waiter=self._waiter,
-            key=institution_key,
-            institution=vault.holder,
-            commit_timeout_ms=settings.commit_timeout_ms,
-        )
+        self._authenticator = self._build_authenticator()
+        self._desk = self._build_desk(institution_key)
         self._anchoring = Anchoring(
             chain=chain, desk=self._desk, vault=vault, retry_ms=settings.anchoring_retry_ms
         )
@@ -119,6 +106,26 @@ class Gateway:
             *self._list_account_operations(),
             *self._list_record_operations(),
             *self._events.list_operations(),
+        )
+
+    def _build_authenticator(self) -> Authenticator:
+        return Authenticator(
+            chain=self._chain,
+            accounts=self._accounts,
+            institution=self._vault.holder,
+            audience=self._server_url.rstrip("/"),
+            settings=self._settings,
+        )
+
+    def _build_desk(self, institution_key: SigningKey) -> Desk:
+        """Where the gateway's own transactions are signed."""
+        return Desk(
+            chain=self._chain,
+            submit=self._submit,
+            waiter=self._waiter,
+            key=institution_key,
+            institution=self._vault.holder,
+            commit_timeout_ms=self._settings.commit_timeout_ms,
         )
 
     def _list_ledger_operations(self) -> Iterator[Operation]:
