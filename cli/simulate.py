@@ -156,7 +156,8 @@ def _run(series: Series, count: int, *, jobs: int, resume: Path | None) -> Repor
     with progress_bar("simulating", count) as advance, _interruptible():
         advance(report.seeds)
         try:
-            for result in run_seeds(seeds, series.settings, jobs=max(1, min(jobs, len(seeds)))):
+            jobs = max(1, min(jobs, len(seeds)))
+            for result in run_seeds(seeds, series.settings, jobs=jobs, with_digests=count == 1):
                 report.add(result, code)
                 for violation in result.violations:
                     replay = format_replay(violation.seed, series.settings)
@@ -214,7 +215,7 @@ def _print(series: Series, report: Report) -> None:
             ", ".join(f"{time.milliseconds_per_seed} ms a seed ({kind} ledger)" for kind, time in kinds),
         ),
     ]
-    if report.seeds == 1:
+    if report.last_trace_digest is not None:
         rows.append(("trace digest", report.last_trace_digest))
     injected = (f"{name.replace('_', ' ')} {count:,}" for name, count in sorted(report.faults.items()))
     rows.append(("injected", ", ".join(injected) or "nothing"))

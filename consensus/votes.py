@@ -27,26 +27,27 @@ Contradiction: TypeAlias = tuple[Vote, Vote]
 class Slot:
     """The proposal and the votes for one height and view; at most one vote of a replica in each phase."""
 
-    __slots__ = ("_is_verified", "_votes", "digest", "pre_prepare")
+    __slots__ = ("_verified", "_votes", "digest", "pre_prepare")
 
     def __init__(self) -> None:
         self.pre_prepare: PrePrepare | None = None
         self.digest: bytes | None = None
         """Of the primary's proposal."""
         self._votes: dict[Phase, dict[int, Vote]] = {Phase.PREPARE: {}, Phase.COMMIT: {}}
-        self._is_verified: set[tuple[Phase, int]] = set()
+        self._verified: dict[Phase, set[int]] = {Phase.PREPARE: set(), Phase.COMMIT: set()}
+        """Whose votes are known to be well signed."""
 
     def add(self, vote: Vote, *, is_verified: bool = False) -> Vote | None:
         """Keep the vote; the one kept earlier when that names another digest."""
         known = self._votes[vote.phase].setdefault(vote.replica, vote)
         if is_verified:
-            self._is_verified.add((vote.phase, vote.replica))
+            self._verified[vote.phase].add(vote.replica)
         return known if known.digest != vote.digest else None
 
     def replace(self, vote: Vote) -> None:
         """Keep a verified vote in place of one that turned out to be badly signed."""
         self._votes[vote.phase][vote.replica] = vote
-        self._is_verified.add((vote.phase, vote.replica))
+        self._verified[vote.phase].add(vote.replica)
 
     def get_voters(self, phase: Phase) -> tuple[int, ...]:
         return tuple(sorted(self._votes[phase]))
@@ -69,7 +70,8 @@ class Slot:
         votes = [vote for vote in kept.values() if vote.digest == digest]
         if len(votes) < needed:
             return None
-        votes.sort(key=lambda vote: (phase, vote.replica) not in self._is_verified)
+        verified = self._verified[phase]
+        votes.sort(key=lambda vote: vote.replica not in verified)
         found: list[VoteSignature] = []
         for vote in votes:
             if len(found) < needed and self._verify(vote, credentials):
@@ -77,14 +79,14 @@ class Slot:
         return tuple(sorted(found, key=lambda vote: vote.replica)) if len(found) >= needed else None
 
     def _verify(self, vote: Vote, credentials: Credentials) -> bool:
-        if (vote.phase, vote.replica) in self._is_verified:
+        if vote.replica in self._verified[vote.phase]:
             return True
         try:
             credentials.verify_vote(vote)
         except InvalidMessage:
             del self._votes[vote.phase][vote.replica]
             return False
-        self._is_verified.add((vote.phase, vote.replica))
+        self._verified[vote.phase].add(vote.replica)
         return True
 
 

@@ -7,12 +7,12 @@ is what the replica last said of itself in its STATUS and its journal, so it may
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from consensus.certificates import Phase
 from consensus.effects import (
     NOTHING,
+    Action,
     Build,
     CommitBlock,
     Discard,
@@ -47,7 +47,6 @@ from consensus.journal_records import (
 )
 from consensus.messages import (
     CommittedNotice,
-    Message,
     NewView,
     PrePrepare,
     ProposalRequest,
@@ -130,7 +129,8 @@ class Coverage:
     """How often each branch was gone through in one run."""
 
     def __init__(self) -> None:
-        self._heard: Counter[tuple[object, str]] = Counter()
+        self._heard: dict[str, Counter[object]] = {mode: Counter() for mode in MODES}
+        """By mode and kind of message."""
         self._others: Counter[str] = Counter()
 
     def watch(self, replica: ReplicaId) -> Watch:
@@ -139,7 +139,11 @@ class Coverage:
 
     def count(self) -> dict[str, int]:
         """By branch, in alphabetical order; those never gone through are absent."""
-        heard = {f"{_MESSAGE_NAMES[kind]} heard while {mode}": n for (kind, mode), n in self._heard.items()}
+        heard = {
+            f"{_MESSAGE_NAMES[kind]} heard while {mode}": n
+            for mode, kinds in self._heard.items()
+            for kind, n in kinds.items()
+        }
         counts = {**heard, **self._others}
         assert counts.keys() <= BRANCHES, counts.keys() - BRANCHES
         return dict(sorted(counts.items()))
@@ -150,7 +154,7 @@ class Watch:
 
     __slots__ = ("_heard", "_mode", "_others", "_replica", "_silent_until", "_view")
 
-    def __init__(self, replica: ReplicaId, heard: Counter[tuple[object, str]], others: Counter[str]) -> None:
+    def __init__(self, replica: ReplicaId, heard: dict[str, Counter[object]], others: Counter[str]) -> None:
         self._replica = replica
         self._heard = heard
         self._others = others
@@ -163,20 +167,20 @@ class Watch:
         if isinstance(event, MessageReceived):
             message = event.message
             # Written out, since this is done for every message of every run.
-            self._heard[message.phase if type(message) is Vote else type(message), self._mode] += 1
+            self._heard[self._mode][message.phase if type(message) is Vote else type(message)] += 1
         elif not isinstance(event, (Tick, PendingChanged)):
             self._add_outcome(event)
         if effects is NOTHING:
             return
         others = self._others
         for record in effects.persist:
-            others[_RECORDS[type(record)](self, event, record)] += 1
+            others[_RECORDS.get(type(record)) or self._name_record(event, record)] += 1
         for send in effects.send:
             name = self._name_send(event, send)
             if name is not None:
                 others[name] += 1
         for action in effects.apply:
-            others[_ACTIONS[type(action)](event, action)] += 1
+            others[_ACTIONS.get(type(action)) or _name_action(event, action)] += 1
 
     def _add_outcome(self, event: Event) -> None:
         match event:
@@ -222,6 +226,19 @@ class Watch:
         self._view = max(self._view, status.view) if status.is_active else self._view
         return "views: entered by a certificate" if is_shown else None
 
+    def _name_record(self, event: Event, record: JournalRecord) -> str:
+        match record:
+            case VoteRecord():
+                return _CASTS[record.vote.phase]
+            case ViewChangeRecord():
+                return self._name_view_change(event, record)
+            case NewViewRecord():
+                return self._name_new_view(record)
+            case SilenceRecord():
+                return self._name_silence(record)
+            case _:
+                raise TypeError(f"{type(record).__name__} is not what a replica keeps of itself")
+
     def _name_view_change(self, event: Event, record: ViewChangeRecord) -> str:
         self._mode = CHANGING
         if isinstance(event, Tick):
@@ -231,7 +248,7 @@ class Watch:
             return "views: forgotten VIEW-CHANGE taken up again"
         return "views: joined more than f others"
 
-    def _name_new_view(self, event: Event, record: NewViewRecord) -> str:
+    def _name_new_view(self, record: NewViewRecord) -> str:
         new_view = record.new_view
         self._mode, self._view = IN_VIEW, new_view.view
         is_obliged = any(item.prepared is not None for item in new_view.view_changes)
@@ -239,48 +256,35 @@ class Watch:
         whose = "begun as primary" if new_view.replica == self._replica else "NEW-VIEW accepted"
         return f"views: {whose} {how}"
 
-    def _name_silence(self, event: Event, record: SilenceRecord) -> str:
+    def _name_silence(self, record: SilenceRecord) -> str:
         if not record.until:
             return "start: journal missing"
         self._mode, self._silent_until = SILENT, record.until
         return "start: silent"
 
 
-def _get_kind(message: Message) -> object:
-    """A key of _MESSAGE_NAMES."""
-    return message.phase if isinstance(message, Vote) else type(message)
-
-
-def _name_vote(watch: Watch, event: Event, record: VoteRecord) -> str:
-    return _CASTS[record.vote.phase]
-
-
-def _name_build(event: Event, action: Build) -> str:
-    return f"agreement: {'empty block allowed after idle time' if action.may_be_empty else 'build asked for'}"
-
-
-def _name_validate(event: Event, action: Validate) -> str:
-    return f"agreement: proposal executed {'whatever its age' if action.freshness is None else 'as fresh'}"
-
-
-def _name_refusal(event: Event, action: ReportRefusal) -> str:
-    assert isinstance(event, MessageReceived)
-    return f"refused: {_MESSAGE_NAMES[_get_kind(event.message)]}"
-
-
-def _name_always(name: str) -> Callable[..., str]:
-    return lambda *_: name
+def _name_action(event: Event, action: Action) -> str:
+    match action:
+        case Build():
+            how = "empty block allowed after idle time" if action.may_be_empty else "build asked for"
+            return f"agreement: {how}"
+        case Validate():
+            how = "whatever its age" if action.freshness is None else "as fresh"
+            return f"agreement: proposal executed {how}"
+        case ReportRefusal():
+            assert isinstance(event, MessageReceived)
+            message = event.message
+            return f"refused: {_MESSAGE_NAMES[message.phase if isinstance(message, Vote) else type(message)]}"
+        case _:
+            return _ACTIONS[type(action)]
 
 
 _CASTS: Final = {phase: f"agreement: {phase.name} cast" for phase in Phase}
-_RECORDS: Final[dict[type[JournalRecord], Callable[[Watch, Event, Any], str]]] = {
-    ProposalRecord: _name_always("agreement: proposal journaled"),
-    VoteRecord: _name_vote,
-    PreparedRecord: _name_always("agreement: prepared"),
-    ViewChangeRecord: Watch._name_view_change,
-    NewViewRecord: Watch._name_new_view,
-    SilenceRecord: Watch._name_silence,
+_RECORDS: Final[dict[type, str]] = {
+    ProposalRecord: "agreement: proposal journaled",
+    PreparedRecord: "agreement: prepared",
 }
+"""What is always called the same, here and below."""
 _SENDS: Final[dict[type, str]] = {
     PrePrepare: "repair: PRE-PREPARE sent again",
     Vote: "repair: vote sent again",
@@ -290,15 +294,12 @@ _SENDS: Final[dict[type, str]] = {
     ProposalRequest: "repair: proposal asked for",
     ProposalResponse: "repair: proposal served",
 }
-_ACTIONS: Final[dict[type, Callable[[Event, Any], str]]] = {
-    Build: _name_build,
-    Validate: _name_validate,
-    CommitBlock: _name_always("agreement: committed"),
-    Discard: _name_always("agreement: execution thrown away"),
-    RequestSync: _name_always("repair: blocks asked for"),
-    ForwardOldest: _name_always("patience: oldest forwarded at half time"),
-    TruncateJournal: _name_always("journal: truncated"),
-    ReportEvidence: _name_always("evidence: equivocation reported"),
-    ReportRefusal: _name_refusal,
-    Halt: _name_always("halt"),
+_ACTIONS: Final[dict[type, str]] = {
+    CommitBlock: "agreement: committed",
+    Discard: "agreement: execution thrown away",
+    RequestSync: "repair: blocks asked for",
+    ForwardOldest: "patience: oldest forwarded at half time",
+    TruncateJournal: "journal: truncated",
+    ReportEvidence: "evidence: equivocation reported",
+    Halt: "halt",
 }

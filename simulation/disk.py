@@ -7,10 +7,13 @@ the daemon's own code. A damaged block is found by its digest, as the store find
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from consensus.certificates import Certificate
 from consensus.journal import JournalCorrupt
@@ -30,8 +33,7 @@ FATES: Final = ("unsynced_kept", "unsynced_lost", "unsynced_torn")
 """What may become of an append that was not synced when the power went."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredBlock:
+class StoredBlock(Struct, frozen=True, kw_only=True):
     """A final block as it lies on disk."""
 
     height: int
@@ -169,6 +171,10 @@ class Disk:
     def get_records(self) -> tuple[JournalRecord, ...]:
         """The synced records, oldest first, not decoded anew."""
         return tuple(self._journal)
+
+    def iterate_newest(self) -> Iterator[JournalRecord]:
+        """The synced records, newest first."""
+        return reversed(self._journal)
 
     def read_journal(self) -> tuple[JournalRecord, ...]:
         """What a starting replica finds, decoded from its bytes, oldest first."""

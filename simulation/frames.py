@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, TypeAlias, assert_never
+
+from msgspec import (
+    Struct,
+)  # Several times quicker to make than frozen dataclasses; a frame is made at every send.
 
 from consensus.certificates import Certificate
 from consensus.messages import decode_message
@@ -16,41 +19,35 @@ decode_shared = lru_cache(maxsize=256)(decode_message)
 """A broadcast is decoded once for all who receive it; messages are immutable."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConsensusFrame:
+class ConsensusFrame(Struct, frozen=True):
     """One encoded message of the protocol."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class TransactionsFrame:
+class TransactionsFrame(Struct, frozen=True):
     """Transactions on their way from the node that took them in, or forwarded to a primary."""
 
     bodies: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class BodiesRequest:
+class BodiesRequest(Struct, frozen=True):
     """Which transactions of a proposal the sender misses."""
 
     hashes: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class BodiesResponse:
+class BodiesResponse(Struct, frozen=True):
     bodies: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class BlocksRequest:
+class BlocksRequest(Struct, frozen=True):
     """Blocks from this height on, please."""
 
     height_from: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyncedBlock:
+class SyncedBlock(Struct, frozen=True, kw_only=True):
     """A final block as it travels to a node that is behind."""
 
     header: bytes
@@ -59,8 +56,7 @@ class SyncedBlock:
     certificate: Certificate
 
 
-@dataclass(frozen=True, slots=True)
-class BlocksResponse:
+class BlocksResponse(Struct, frozen=True):
     height_from: int
     """Of the first block."""
     blocks: tuple[SyncedBlock, ...]

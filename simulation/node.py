@@ -243,7 +243,7 @@ class Node:
 
     def _turn(self) -> None:
         """Handle what waits, unless a sync is under way or the process is paused."""
-        if self._is_busy or not self.is_up or self._is_paused:
+        if self._is_busy or not self.is_up or self._schedule.now_us < self._paused_until_us:
             return
         oldest = self.ledger.oldest
         if oldest != self._oldest_told:
@@ -252,9 +252,10 @@ class Node:
         events, messages = self._events, self._messages
         while events:
             self._step(events.popleft())
-        if messages:
-            for _ in range(min(len(messages), BATCH_MESSAGES_MAX)):
-                self._step_message(*messages.popleft())
+        left = BATCH_MESSAGES_MAX
+        while messages and left:
+            self._step_message(*messages.popleft())
+            left -= 1
         self._carry_out()
         if messages:
             self._turn()

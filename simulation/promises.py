@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from consensus.certificates import Phase
 from consensus.journal_records import (
-    JournalRecord,
     NewViewRecord,
     PreparedRecord,
     ProposalRecord,
@@ -64,8 +63,7 @@ class PromiseChecker:
             raise InvariantBroken(
                 "promise_on_disk", f"replica {replica}: {vote.phase.name} leaves before it is on disk"
             )
-        # What backs a vote was mostly written a moment ago.
-        if not any(_backs(record, vote, disk) for record in reversed(disk.get_records())):
+        if not _is_backed(vote, disk):
             raise InvariantBroken(
                 "promise_on_disk",
                 f"replica {replica}: {vote.phase.name} for height {vote.height} leaves before its proof "
@@ -99,17 +97,21 @@ def _extract_vote(message: PrePrepare) -> Vote:
     )
 
 
-def _backs(record: JournalRecord, vote: Vote, disk: Disk) -> bool:
-    """Whether this is a COMMIT's prepared certificate, or another vote's proposal with all bodies."""
+def _is_backed(vote: Vote, disk: Disk) -> bool:
+    """Whether a COMMIT's prepared certificate, or another vote's proposal with all bodies, is on disk."""
+    records = disk.iterate_newest()  # What backs a vote was mostly written a moment ago.
     if vote.phase is Phase.COMMIT:
-        if not isinstance(record, PreparedRecord):
-            return False
-        found = record.certificate
-        return (found.height, found.view, found.digest) == (vote.height, vote.view, vote.digest)
-    return (
+        for record in records:
+            if isinstance(record, PreparedRecord):
+                found = record.certificate
+                if found.digest == vote.digest and (found.height, found.view) == (vote.height, vote.view):
+                    return True
+        return False
+    return any(
         isinstance(record, ProposalRecord)
         and record.digest == vote.digest
         and all(disk.get_body(item) is not None for item in record.transaction_hashes)
+        for record in records
     )
 
 

@@ -56,7 +56,7 @@ class Report:
     """How often each branch of the protocol was gone through."""
     code: dict[str, int] = field(default_factory=dict)
     """How many seeds were run by which code, by the digest of its source."""
-    last_trace_digest: str = ""
+    last_trace_digest: str | None = None
 
     def add(self, result: RunResult, code: str) -> None:
         """Count one more run, by the code of this digest."""
@@ -113,7 +113,7 @@ class Report:
                 "never_reached": list(self.never_reached),
             },
         }
-        if self.seeds == 1:
+        if self.seeds == 1 and self.last_trace_digest is not None:
             summary["trace_digest"] = self.last_trace_digest
         return summary
 

@@ -34,8 +34,8 @@ class RunResult:
 
     seed: int
     violations: tuple[Violation, ...]
-    trace_digest: str
-    """SHA-256 over every event and effect; the same for every run of the seed."""
+    trace_digest: str | None
+    """SHA-256 over every event and effect; the same for every run of the seed. None where not asked for."""
     ledger: str
     """Which ledger executed the blocks, a value of `settings.LedgerKind`."""
     replica_count: int

@@ -25,13 +25,16 @@ def run_seed(
     seed: int,
     settings: SimulationSettings | None = None,
     *,
+    with_digest: bool = True,
     create_replica: ReplicaFactory = Replica,
     create_ledger: LightLedgerFactory | None = None,
 ) -> RunResult:
     """One run; what went wrong in it is in the result. The factories are for tests of the checkers."""
     began = time.process_time()
     chosen = (settings or SimulationSettings()).choose(seed)
-    world = World(seed, chosen, create_replica=create_replica, create_ledger=create_ledger)
+    world = World(
+        seed, chosen, with_digest=with_digest, create_replica=create_replica, create_ledger=create_ledger
+    )
     violations: tuple[Violation, ...] = ()
     try:
         world.run()
@@ -65,21 +68,29 @@ def run_seed(
 
 
 def run_seeds(
-    seeds: Sequence[int], settings: SimulationSettings | None = None, *, jobs: int = 1
+    seeds: Sequence[int],
+    settings: SimulationSettings | None = None,
+    *,
+    jobs: int = 1,
+    with_digests: bool = False,
 ) -> Iterator[RunResult]:
-    """Many runs in the order of `seeds`, in `jobs` processes. Whoever stops iterating stops the runs."""
+    """Many runs in the order of `seeds`, in `jobs` processes. Whoever stops iterating stops the runs.
+
+    Digests of their traces cost a twentieth more.
+    """
+    run = partial(_run_and_collect, settings=settings, with_digest=with_digests)
     if jobs == 1:
         _spare_collector()
         try:
             for seed in seeds:
-                yield _run_and_collect(seed, settings)
+                yield run(seed)
         finally:
             gc.unfreeze()
             gc.enable()
         return
     pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_begin_worker)
     try:
-        yield from pool.map(partial(_run_and_collect, settings=settings), seeds, chunksize=4)
+        yield from pool.map(run, seeds, chunksize=4)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -91,8 +102,8 @@ def _spare_collector() -> None:
     gc.disable()
 
 
-def _run_and_collect(seed: int, settings: SimulationSettings | None) -> RunResult:
-    result = run_seed(seed, settings)
+def _run_and_collect(seed: int, *, settings: SimulationSettings | None, with_digest: bool) -> RunResult:
+    result = run_seed(seed, settings, with_digest=with_digest)
     gc.collect()
     return result
 

@@ -39,10 +39,11 @@ class Schedule:
         queue, pop = self._queue, heappop
         ask_us = self.now_us + ASK_US if is_done is not None else until_us + 1
         while queue and queue[0][0] <= until_us:
-            self.now_us, _, callback, arguments = pop(queue)
+            now_us, _, callback, arguments = pop(queue)
+            self.now_us = now_us
             callback(*arguments)
-            if self.now_us >= ask_us:
-                ask_us = self.now_us + ASK_US
+            if now_us >= ask_us:
+                ask_us = now_us + ASK_US
                 if is_done is not None and is_done():
                     return True
         self.now_us = until_us

@@ -4,7 +4,8 @@ The digest covers every event that a replica hears, every record it keeps, every
 action it asks for, whole. Two runs of one seed have equal digests, also in different processes; where they do
 not, something depends on a clock, an address or an unordered set.
 
-Steps are encoded and hashed in batches, and lines are formatted only when they are read.
+Steps are encoded and hashed in batches where the digest is wanted, and lines are formatted only when they are
+read.
 """
 
 from __future__ import annotations
@@ -59,35 +60,39 @@ _encoder = msgspec.msgpack.Encoder()
 class Trace:
     """The steps of one run."""
 
-    def __init__(self, lines_max: int) -> None:
+    def __init__(self, lines_max: int, *, with_digest: bool = True) -> None:
         self._lines_max = lines_max
-        self._hash = sha256()
-        self._hashed: list[Line] = []
-        """The last batch that went into the digest."""
-        self._waiting: list[Line] = []
+        self._hash = sha256() if with_digest else None
+        self._before: list[Line] = []
+        """The batch before the present one, in the digest already."""
+        self._batch: list[Line] = []
         """To be hashed: a few large batches cost less than many small ones."""
 
     def add_step(self, time_us: int, replica: ReplicaId, event: Event, effects: Effects) -> None:
         """One step of a replica."""
-        self._waiting.append((time_us, replica, event, effects))
-        if len(self._waiting) >= BATCH_STEPS:
-            self._hash.update(_encoder.encode(self._waiting))
-            self._hashed, self._waiting = self._waiting, []
+        batch = self._batch
+        batch.append((time_us, replica, event, effects))
+        if len(batch) >= BATCH_STEPS:
+            if self._hash is not None:
+                self._hash.update(_encoder.encode(batch))
+            self._before, self._batch = batch, []
 
     def add_note(self, time_us: int, who: str, text: str) -> None:
         """Something that happened to a node: a crash, a partition, a lost journal."""
-        self._waiting.append((time_us, who, text, None))
+        self._batch.append((time_us, who, text, None))
 
     @property
-    def digest(self) -> str:
-        """Of everything so far."""
+    def digest(self) -> str | None:
+        """Of everything so far, in hexadecimal; None where it is not wanted."""
+        if self._hash is None:
+            return None
         whole = self._hash.copy()
-        whole.update(_encoder.encode(self._waiting))
+        whole.update(_encoder.encode(self._batch))
         return whole.hexdigest()
 
     def format_tail(self) -> list[str]:
         """The last steps, one line of event and effects each, without ticks at which nothing happened."""
-        lines = [line for line in (*self._hashed, *self._waiting) if not _is_quiet(line)]
+        lines = [line for line in (*self._before, *self._batch) if not _is_quiet(line)]
         return [_format_line(*line) for line in lines[-self._lines_max :]]
 
 

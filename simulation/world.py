@@ -43,13 +43,14 @@ class World:
         seed: int,
         settings: SimulationSettings,
         *,
+        with_digest: bool = True,
         create_replica: ReplicaFactory = Replica,
         create_ledger: LightLedgerFactory | None = None,
     ) -> None:
         self.seed = seed
         self.settings = settings
         self.schedule = Schedule()
-        self.trace = Trace(settings.transcript_lines)
+        self.trace = Trace(settings.transcript_lines, with_digest=with_digest)
         self.coverage = Coverage()
         self.views = 0
         self._counts: Counter[str] = Counter()

@@ -49,7 +49,7 @@ BOUNDS: Final = {
     "consensus.view_changes:ViewChanges._received_ms": MEMBERS,
     "consensus.view_changes:ViewChanges.latest": MEMBERS,
     "consensus.vote_guard:VoteGuard._votes": "my own, of one height and not below the view asked for",
-    "consensus.votes:Slot._is_verified": MEMBERS,
+    "consensus.votes:Slot._verified": MEMBERS,
     "consensus.votes:Slot._votes": MEMBERS,
     "consensus.votes:VoteLog._accused": MEMBERS,
     "consensus.votes:VoteLog._slots": "HEIGHTS_AHEAD, VIEWS_BEHIND and VIEWS_AHEAD",

@@ -100,7 +100,7 @@ MUTANTS = (
         edits=(
             Edit(
                 "consensus.votes:Slot._verify",
-                "if (vote.phase, vote.replica) in self._is_verified:",
+                "if vote.replica in self._verified[vote.phase]:",
                 "if True:",
             ),
         ),

@@ -87,7 +87,9 @@ def test_failing_seed_is_told_with_invariant_transcript_and_replay(
         elements=(),
     )
 
-    def break_one(seeds: object, settings: SimulationSettings, *, jobs: int) -> Iterator[RunResult]:
+    def break_one(
+        seeds: object, settings: SimulationSettings, *, jobs: int, with_digests: bool
+    ) -> Iterator[RunResult]:
         yield result
 
     monkeypatch.setattr(cli.simulate, "run_seeds", break_one)
@@ -104,9 +106,11 @@ def test_second_start_runs_only_the_seeds_that_are_left(
 ) -> None:
     started: list[range] = []
 
-    def record(seeds: range, settings: SimulationSettings, *, jobs: int) -> Iterator[RunResult]:
+    def record(
+        seeds: range, settings: SimulationSettings, *, jobs: int, with_digests: bool
+    ) -> Iterator[RunResult]:
         started.append(seeds)
-        return run_seeds(seeds, settings, jobs=jobs)
+        return run_seeds(seeds, settings, jobs=jobs, with_digests=with_digests)
 
     monkeypatch.setattr(cli.simulate, "run_seeds", record)
     progress, whole, parts = tmp_path / "progress.json", tmp_path / "whole.json", tmp_path / "parts.json"

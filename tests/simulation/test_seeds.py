@@ -135,9 +135,17 @@ def test_faults_of_many_kinds_are_injected() -> None:
 
 @pytest.mark.slow
 def test_processes_give_the_same_results_in_the_same_order() -> None:
-    alone = [result.trace_digest for result in run_seeds(range(4))]
-    together = [result.trace_digest for result in run_seeds(range(4), jobs=2)]
+    alone = [result.trace_digest for result in run_seeds(range(4), with_digests=True)]
+    together = [result.trace_digest for result in run_seeds(range(4), jobs=2, with_digests=True)]
     assert alone == together
+    assert len(set(alone)) == 4
+    assert None not in alone
+
+
+def test_trace_digest_is_made_only_where_it_is_asked_for_and_changes_nothing_else() -> None:
+    asked, unasked = run_seed(7), run_seed(7, with_digest=False)
+    assert unasked.trace_digest is None
+    assert replace(unasked, trace_digest=asked.trace_digest, milliseconds=asked.milliseconds) == asked
 
 
 def test_one_seed_in_seventeen_changes_its_replica_set_on_either_ledger() -> None:
