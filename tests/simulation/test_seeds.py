@@ -17,6 +17,8 @@ from simulation.settings import LedgerKind, Signatures, SimulationSettings
 ROOT = Path(__file__).parents[2]
 SEEDS = 1_000
 CHUNK = 100
+USUAL = SimulationSettings(ledger=LedgerKind.MIXED, changes=None)
+"""As the command runs a series: some seeds with the daemon's ledger, some with changes of the replica set."""
 
 
 def check_seed(seed: int, settings: SimulationSettings | None = None) -> None:
@@ -36,8 +38,11 @@ def test_a_few_seeds_keep_every_invariant(seed: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("first_seed", range(0, SEEDS, CHUNK))
 def test_a_thousand_seeds_keep_every_invariant(first_seed: int) -> None:
-    for result in run_seeds(range(first_seed, first_seed + CHUNK)):
+    ledgers = set()
+    for result in run_seeds(range(first_seed, first_seed + CHUNK), USUAL):
         check_result(result)
+        ledgers.add(result.ledger)
+    assert ledgers == {"light", "chain"}
 
 
 @pytest.mark.slow
@@ -149,17 +154,15 @@ def test_trace_digest_is_made_only_where_it_is_asked_for_and_changes_nothing_els
 
 
 def test_one_seed_in_seventeen_changes_its_replica_set_on_either_ledger() -> None:
-    usual = SimulationSettings(ledger=LedgerKind.MIXED, changes=None)
-    chosen = {seed: usual.choose(seed) for seed in range(1_700)}
+    chosen = {seed: USUAL.choose(seed) for seed in range(1_700)}
     changing = [seed for seed, settings in chosen.items() if settings.changes]
     assert changing == list(range(16, 1_700, 17))
     assert {chosen[seed].ledger for seed in changing} == {LedgerKind.LIGHT, LedgerKind.CHAIN}
-    assert replace(usual, changes=0).choose(16).changes == 0
+    assert replace(USUAL, changes=0).choose(16).changes == 0
 
 
 def test_one_seed_in_a_hundred_has_the_ledger_of_the_daemon() -> None:
-    mixed = SimulationSettings(ledger=LedgerKind.MIXED)
-    kinds = [mixed.choose(seed).ledger for seed in range(200)]
+    kinds = [USUAL.choose(seed).ledger for seed in range(200)]
     assert [seed for seed in range(200) if kinds[seed] is LedgerKind.CHAIN] == [99, 199]
-    large = SimulationSettings(ledger=LedgerKind.MIXED, replica_count=100)
+    large = replace(USUAL, replica_count=100)
     assert large.choose(99).ledger is LedgerKind.LIGHT
