@@ -243,7 +243,11 @@ class Replica:
         state, committed = self._state, self._state.agreement.committing
         if committed is None or event.height != committed.height or event.digest != committed.digest:
             return
-        state.patience.note_commit(is_empty=state.agreement.is_committing_empty)
+        is_empty = state.agreement.is_committing_empty
+        state.patience.note_commit(is_empty=is_empty)
+        if not is_empty:
+            primary = state.credentials.compute_primary(committed.height, committed.view)
+            state.watch.note_block(primary, state.now_ms)
         closing = state.head.closing if event.replica_set is None else committed
         head = Head(height=event.height, digest=event.digest, certificate=committed, closing=closing)
         self._move_head(head, event.replica_set)

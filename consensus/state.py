@@ -16,6 +16,7 @@ from consensus.head import Head
 from consensus.journal_records import SilenceRecord, ViewChangeRecord
 from consensus.outbox import Outbox
 from consensus.patience import Patience
+from consensus.primary_watch import PrimaryWatch
 from consensus.replica_set import Height, ReplicaId, ReplicaSet
 from consensus.settings import ReplicaSettings
 from consensus.startup import Startup
@@ -44,6 +45,7 @@ class ReplicaState:
         "startup",
         "views",
         "wall_ms",
+        "watch",
     )
 
     def __init__(
@@ -141,6 +143,7 @@ class ReplicaState:
     def enter_view(self) -> None:
         """`views` has entered another one: what was executed for an older one is dropped."""
         self.patience.stop()
+        self.watch.stop()
         obligation = self.obligation
         self.agreement.discard_except(None if obligation is None else obligation.digest)
         self.move_window()
@@ -156,6 +159,7 @@ class ReplicaState:
         """
         height_before, self.head = self.head.height, head
         self.head_since_ms = self.now_ms
+        self.watch.stop()
         self.catch_up.reach(head.height)
         if replica_set is not None:
             self.credentials = self.credentials.open_epoch(replica_set, head.epoch_base)
@@ -176,6 +180,7 @@ class ReplicaState:
     def _open_epoch(self) -> None:
         self.views = Views(self.credentials, self.outbox)
         self.log = VoteLog()
+        self.watch = PrimaryWatch(self.settings)
         self.catch_up = CatchUp(self.outbox, self.settings.sync_retry_ms)
 
     def _open_height(self) -> None:

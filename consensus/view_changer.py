@@ -1,7 +1,8 @@
 """When a view is left, and how the next one begins.
 
-A view that brings my oldest pending transaction nowhere is left when the timer says so (rule L3), or when
-more others than may be faulty have left it (rule V9). A quorum of VIEW-CHANGEs opens a view, and its primary
+A view that brings my oldest pending transaction nowhere is left when the timer says so, one whose primary is
+slow beside the others when the watch says so (rule L3), and any when more others than may be faulty have left
+it (rule V9). A quorum of VIEW-CHANGEs opens a view, and its primary
 proves that by NEW-VIEW, which forces what is proposed again (rule V5).
 """
 
@@ -104,14 +105,22 @@ class ViewChanger:
         state, patience = self._state, self._state.patience
         if not self._needs_timer():
             patience.stop()
+            state.watch.stop()
             return
         patience.run(state.now_ms)
-        if patience.is_exhausted(state.now_ms):
+        state.watch.run(state.now_ms)
+        if patience.is_exhausted(state.now_ms) or self._is_primary_slow():
             if not state.credentials.is_member:
                 patience.stop()  # One that does not vote can only forward its oldest once more.
             self._ask(View(state.views.highest + 1))
         elif state.views.is_active and patience.oldest and patience.take_half(state.now_ms):
             self._forward_oldest()
+
+    def _is_primary_slow(self) -> bool:
+        """Whether the present primary, another than I, has to be complained of now."""
+        state = self._state
+        is_other = state.views.is_active and state.primary != state.credentials.replica
+        return is_other and state.watch.take_complaint(state.primary)
 
     def _forward_oldest(self) -> None:
         """Half of the time has passed: the primary may not have the transaction that I wait for."""

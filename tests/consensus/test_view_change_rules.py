@@ -24,6 +24,7 @@ from consensus.messages import (
     Vote,
     compute_signed_bytes,
 )
+from consensus.primary_watch import BLOCKS
 from consensus.replica_set import VIEW_MAX, ReplicaId
 from consensus.view_changer import REJOIN_VIEWS_MAX
 from crypto import tags
@@ -467,13 +468,31 @@ def test_l3_a_primary_that_leaves_out_one_transaction_is_replaced(cluster: Clust
 def test_l3_a_slow_primary_keeps_its_turn_only_for_so_many_blocks(
     cluster_of: Callable[..., Cluster],
 ) -> None:
-    """Just under the timeout nobody may complain; the turn passes on by itself."""
+    """However quick it is: the turn passes on by itself."""
     cluster = cluster_of(4, blocks_per_primary=3).boot()
     for number in range(12):
         cluster.submit(b"%d" % number)
         cluster.deliver()
     builders = [cluster.disks[1].chain[height][0].header.split()[3] for height in range(12)]
     assert builders == [b"0"] * 2 + [b"1"] * 3 + [b"2"] * 3 + [b"3"] * 3 + [b"0"]
+
+
+def test_l3_a_primary_that_is_slow_beside_the_others_is_replaced(
+    cluster_of: Callable[..., Cluster],
+) -> None:
+    """Each of its proposals arrives after three quarters of the timeout, which never runs out."""
+    cluster = cluster_of(4, blocks_per_primary=100).boot()
+    arrives_ms = 0
+    cluster.drops.append(lambda s, t, m: s == 0 and isinstance(m, PrePrepare) and cluster.now_ms < arrives_ms)
+    for number in range(BLOCKS + 5):
+        arrives_ms = cluster.now_ms + 3 * TIMEOUT_MS // 4
+        cluster.submit(b"%d" % number)
+        while min(cluster.get_heights()) <= number:
+            cluster.run(50, 50)
+    builders = [proposal.header.split()[3] for proposal, _ in cluster.disks[1].chain]
+    assert builders == [b"0"] * BLOCKS + [b"1"] * 5
+    assert get_views(cluster) == [1] * 4
+    cluster.check_agreement()
 
 
 def test_a_lone_view_change_of_a_live_peer_is_joined_after_a_while(cluster: Cluster) -> None:

@@ -45,6 +45,7 @@ BOUNDS: Final = {
     "consensus.outbox:Outbox._send": ONE_STEP,
     "consensus.pace:Pace._taken_ms": NODES,
     "consensus.view_changer:ViewChanger._budgets": MEMBERS,
+    "consensus.primary_watch:PrimaryWatch._waits_ms": MEMBERS,
     "consensus.startup:Startup._heard": MEMBERS,
     "consensus.view_changes:ViewChanges._received_ms": MEMBERS,
     "consensus.view_changes:ViewChanges.latest": MEMBERS,

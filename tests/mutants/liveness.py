@@ -10,6 +10,7 @@ from tests.mutants.mutant import Edit, Mutant
 REPLICA_TESTS = "consensus/test_replica.py::"
 RULE_TESTS = "consensus/test_view_change_rules.py::"
 PATIENCE_TESTS = "consensus/test_patience.py::"
+WATCH_TESTS = "consensus/test_primary_watch.py::"
 MESSAGE_TESTS = "consensus/test_messages.py::"
 
 MUTANTS = (
@@ -124,6 +125,26 @@ MUTANTS = (
             ),
         ),
         caught_by=NamedTest(RULE_TESTS + "test_l3_a_slow_primary_keeps_its_turn_only_for_so_many_blocks"),
+    ),
+    Mutant(
+        name="slow_primary_borne_for_its_whole_turn",
+        rule="L3",
+        history="Aardvark (NSDI 2009): PBFT's primary may be as slow as the timeout lets it be.",
+        edits=(
+            Edit(
+                "consensus.view_changer:ViewChanger._run_timer",
+                "or self._is_primary_slow()",
+                "",
+            ),
+        ),
+        caught_by=NamedTest(RULE_TESTS + "test_l3_a_primary_that_is_slow_beside_the_others_is_replaced"),
+    ),
+    Mutant(
+        name="slow_primary_forgiven_at_each_turn",
+        rule="L3",
+        history="Aardvark (NSDI 2009): a primary has to keep up with what others did before it.",
+        edits=(Edit("consensus.primary_watch:PrimaryWatch.take_complaint", ".popleft()", ".clear()"),),
+        caught_by=NamedTest(WATCH_TESTS + "test_l3_in_its_next_turn_one_more_slow_block_is_enough"),
     ),
     Mutant(
         name="empty_blocks_are_progress",

@@ -19,6 +19,7 @@ from simulation.world import World
 
 CALM = SimulationSettings(replica_count=4, faults=False, profile=LAN)
 HOUR_MS = 3_600_000
+ALMOST_TOO_SLOW = FaultyReplica(part=Part.BYZANTINE, habits=("almost_too_slow",))
 
 
 @pytest.mark.slow
@@ -64,17 +65,41 @@ def test_l2_in_24_idle_hours_nobody_asks_for_another_view() -> None:
 
 
 @pytest.mark.slow
-def test_l3_a_primary_that_is_just_below_the_timeout_all_the_time_loses_its_turn() -> None:
-    """Its proposals are held back for 0.9 of the timeout; the others' blocks are many more than its own."""
-    slow = FaultyReplica(part=Part.BYZANTINE, habits=("almost_too_slow",))
-    settings = replace(CALM, parts=(slow,), transactions=40, blocks_per_primary=2)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_l3_a_primary_that_is_just_below_the_timeout_all_the_time_costs_no_third_of_the_throughput(
+    seed: int,
+) -> None:
+    """Its proposals are held back for 0.9 of the timeout, and more is submitted than fits into the blocks."""
+    settings = replace(
+        CALM, parts=(), transactions=4_000, faulty_ms=8_000, late_transactions=0, blocks_per_primary=100
+    )
+    honest, beside_slow = World(seed, settings), World(seed, replace(settings, parts=(ALMOST_TOO_SLOW,)))
+    for world in (honest, beside_slow):
+        world.run()
+        assert len(world.clients.hashes) == settings.transactions
+    proposers = _count_proposers(beside_slow)
+    assert beside_slow.count_faults()["byzantine_almost_too_slow"] > 0
+    assert 0 < proposers[0] <= 10
+    assert honest.schedule.now_us / beside_slow.schedule.now_us >= 0.7
+    assert [node.replica.status.view_changes_sent for node in honest.nodes] == [0, 0, 0, 0]
+
+
+@pytest.mark.slow
+def test_l3_a_primary_that_is_just_below_the_timeout_all_the_time_loses_a_short_turn_too() -> None:
+    """Where turns are too short to find it out within one, the turn ends by itself."""
+    settings = replace(CALM, parts=(ALMOST_TOO_SLOW,), transactions=40, blocks_per_primary=2)
     for seed in range(4):
         world = World(seed, settings)
         world.run()
-        proposers = Counter(decode_light_header(block.header).proposer for block in world.chain.blocks[1:])
+        proposers = _count_proposers(world)
         assert world.count_faults()["byzantine_almost_too_slow"] > 0
         assert proposers[0] > 0
         assert proposers[0] <= proposers.total() / 3
+
+
+def _count_proposers(world: World) -> Counter[int]:
+    """How many blocks of the chain each replica proposed."""
+    return Counter(decode_light_header(block.header).proposer for block in world.chain.blocks[1:])
 
 
 @pytest.mark.parametrize("offset_ms", [-DAY_MS, DAY_MS])

@@ -1,0 +1,67 @@
+"""How long the blocks of each primary were waited for, and which primary is slow beside the others.
+
+A primary that stays just below the view timeout commits all that it must, so the timer never complains of it;
+yet where blocks are full, whatever its turn takes longer is lost to everybody (rule L3; attack and answer are
+those of Aardvark, NSDI 2009). It is replaced when each of its last blocks was waited for a quarter of the
+timeout or longer, and longer than FACTOR allows beside what is usual with the others. Blocks of earlier turns
+count: whoever was slow gives one more slow block in its next turn, and loses that too.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Final
+
+from consensus.settings import ReplicaSettings
+
+BLOCKS: Final = 4
+"""The last blocks of a primary that are looked at; one quick one among them clears it."""
+FACTOR: Final = 2.5
+"""How much longer than usual a primary may take: for a quarter of the turns, 3/8 more time in all."""
+
+
+class PrimaryWatch:
+    """The waits for the last blocks of each primary of one epoch, as this replica sees them."""
+
+    __slots__ = ("_since_ms", "_timeout_ms", "_waits_ms")
+
+    def __init__(self, settings: ReplicaSettings) -> None:
+        self._timeout_ms = settings.view_timeout_ms
+        self._since_ms: int | None = None
+        self._waits_ms: dict[int, deque[int]] = {}
+
+    def run(self, now_ms: int) -> None:
+        """Something is waited for, since now unless it was before."""
+        if self._since_ms is None:
+            self._since_ms = now_ms
+
+    def stop(self) -> None:
+        """Nothing is waited for, or another height or view begins."""
+        self._since_ms = None
+
+    def note_block(self, primary: int, now_ms: int) -> None:
+        """A block of this primary, with transactions, has become durable; `stop` follows."""
+        waits_ms = self._waits_ms.setdefault(primary, deque(maxlen=BLOCKS))
+        waits_ms.append(0 if self._since_ms is None else now_ms - self._since_ms)
+
+    def take_complaint(self, primary: int) -> bool:
+        """Whether this primary is slow; True again only after one more slow block of it."""
+        waits_ms = self._waits_ms.get(primary, ())
+        if len(waits_ms) < BLOCKS or min(waits_ms) < self._compute_bearable_ms(primary):
+            return False
+        self._waits_ms[primary].popleft()
+        return True
+
+    def _compute_bearable_ms(self, primary: int) -> int:
+        """The wait from which on a block is slow; half of the timeout while no other primary is known."""
+        usual_ms = [_compute_median(waits) for other, waits in self._waits_ms.items() if other != primary]
+        if not usual_ms:
+            return self._timeout_ms // 2
+        return max(self._timeout_ms // 4, int(FACTOR * _compute_median(usual_ms)))
+
+
+def _compute_median(numbers: Iterable[int]) -> int:
+    """The upper one of two."""
+    ordered = sorted(numbers)
+    return ordered[len(ordered) // 2]
