@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,10 @@ INTERCEPTED = SimulationSettings(replica_count=4, fault_kinds=("intercept",))
 CRASHING = SimulationSettings(replica_count=4, fault_kinds=("crash", "crash_point", "partition", "pause"))
 
 OPTIONS = ("-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--timeout", "0", "--capture", "no")
+
+
+NONSENSE = re.compile(r"\b(NameError|UnboundLocalError|AttributeError|TypeError)\b")
+"""What a wrongly written edit raises; a bug that is caught breaks something else."""
 
 
 class CheckFailed(Exception):
@@ -46,8 +51,10 @@ class Hunt:
         if not violations:
             return None
         violation = violations[0]
-        if violation.invariant not in self.invariants or "NameError" in violation.text:
+        if violation.invariant not in self.invariants:
             raise CheckFailed(f"caught by another invariant than {self.invariants}: {violation.format()}")
+        if NONSENSE.search(violation.text):
+            raise CheckFailed(f"the mutant is no valid code: {violation.format()}")
         return Finding(str(seed), violation.invariant)
 
 
@@ -59,7 +66,12 @@ class _Failures:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
-            self.found.append(Finding(report.nodeid, report.longreprtext))
+            self.found.append(Finding(report.nodeid, _read_errors(report.longreprtext)))
+
+
+def _read_errors(text: str) -> str:
+    """The errors in what pytest shows of a failure, without the code around them."""
+    return "\n".join(line for line in text.splitlines() if line.startswith("E "))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +92,6 @@ class NamedTest:
             raise CheckFailed(f"{self.node}: pytest ended with {code!r}")
         if not failures.found:
             return None
-        if "NameError" in failures.found[0].what:
-            raise CheckFailed(f"{self.node}: {failures.found[0].what}")
+        if NONSENSE.search(failures.found[0].what):
+            raise CheckFailed(f"{self.node}: the mutant is no valid code: {failures.found[0].what}")
         return failures.found[0]

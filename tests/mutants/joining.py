@@ -48,9 +48,15 @@ MUTANTS = (
         rule="E4",
         history="Long-range attacks, on who joins: the members of a former set still hold their keys.",
         edits=(
-            Edit("ledger.snapshot:Epochs.verify", "epoch = bisect_left(self._ends, height)", "epoch = 0"),
+            Edit(
+                "ledger.snapshot:Epochs.verify",
+                "epoch = bisect_left(self._ends, height)",
+                "epoch = min(certified.certificate.epoch, len(self._ends))",
+            ),
         ),
-        caught_by=NamedTest(EPOCH_TESTS + "test_e4_a_node_joins_a_ledger_of_several_epochs"),
+        caught_by=NamedTest(
+            EPOCH_TESTS + "test_e4_the_former_set_certifies_no_snapshot_above_its_last_block"
+        ),
     ),
     Mutant(
         name="node_that_runs_twice_goes_on_voting",

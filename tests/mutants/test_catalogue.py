@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutants import agreement, execution, joining, liveness, membership, persistence, view_changes
-from tests.mutants.checks import Hunt
+from tests.mutants.checks import CheckFailed, Hunt, NamedTest
 from tests.mutants.mutant import Edit, EditDoesNotFit, Mutant
 
 ROOT = Path(__file__).parents[2]
@@ -47,3 +47,14 @@ def test_every_bug_says_where_it_was_seen() -> None:
 def test_an_edit_that_no_longer_fits_the_code_is_an_error() -> None:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(EditDoesNotFit, match="found 0 times"):
         Edit("consensus.quorum:Quorum.size", "no such text", "").apply(patch)
+
+
+@pytest.mark.parametrize("check", [Hunt(("no_exception",)), NamedTest("consensus/test_quorum.py")], ids=str)
+@pytest.mark.parametrize("nonsense", ["no_such_name", "size; size = 1", "self.no_such_field", "self + 1"])
+def test_an_edit_that_is_no_valid_code_catches_nothing(
+    check: Hunt | NamedTest, nonsense: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NameError, UnboundLocalError, AttributeError and TypeError, in turn."""
+    Edit("consensus.quorum:Quorum.size", "return ", f"{nonsense}; return ").apply(monkeypatch)
+    with pytest.raises(CheckFailed, match="no valid code"):
+        check.find()
