@@ -82,6 +82,7 @@ class Node:
             status,
             connected=sum(map(chain.replica_set.has, links.connected)),
             quorum=chain.replica_set.quorum,
+            clock_offset_ms=self._parts.clock_watch.offset_ms,
             block_age_ms=time.time_ns() // 1_000_000 - chain.head.header.time_ms,
             block_age_ms_max=chain.genesis.parameters.expiry_window_ms_max,
         )

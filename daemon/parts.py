@@ -14,6 +14,7 @@ from consensus.replica import Replica
 from consensus.replica_set import Height, ReplicaId
 from contracts.nodes import get_node
 from crypto.signatures import verify_signature
+from daemon.clock_watch import ClockWatch
 from daemon.contract_watch import ContractWatch
 from daemon.disks import Disks
 from daemon.key_handover import KeyHandover
@@ -77,6 +78,11 @@ class Parts:
         )
         self.block_sync = self._build_block_sync()
         self.driver = self._build_driver(found.records)
+        self.clock_watch = ClockWatch(
+            chain,
+            delay_ms_max=settings.consensus.view_timeout_ms,
+            get_certified_height=lambda: self.driver.status.certified_height,
+        )
         shelf = SnapshotShelf(settings.folder.snapshots_directory)
         self.snapshots = SnapshotKeeper(
             chain, shelf, settings.snapshots, on_failure=lifetime.halt_from_thread
@@ -167,6 +173,7 @@ class Parts:
         )
         chain.subscribe(known.on_block)
         chain.subscribe(ContractWatch(chain).on_block)
+        chain.subscribe(self.clock_watch.on_block)
         chain.subscribe(handover.on_block)
 
     def _serve_peers(self) -> None:

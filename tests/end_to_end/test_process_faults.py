@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+import re
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.processes import LocalProcesses, NodeProcess
 from config.local_network import LocalNetwork, create_local_network
 from ledger.genesis import Parameters
-from tests.end_to_end.clients import open_clients
+from tests.end_to_end.clients import Clients, open_clients
 from tests.end_to_end.ledger_audit import stop_and_audit
 from tests.end_to_end.system_call_faults import (
     INPUT_OUTPUT_ERROR,
@@ -118,15 +121,51 @@ async def test_rule_E3_a_clock_that_jumps_a_day_delays_the_chain_and_does_not_st
     await processes.wait_ready()
     async with open_clients(network) as clients, run_traffic(clients) as traffic:
         await traffic.wait_progress()
-        for seconds in (-DAY_SECONDS, DAY_SECONDS):
+        for seconds, told in ((-DAY_SECONDS, "behind"), (DAY_SECONDS, "ahead of")):
             primary = (await clients.get_status(clients.urls[0]))["primary"]
+            victim = processes.nodes[primary]
             clocks[primary].shift(seconds)
+            await wait_told(clients, victim, told)
+            # Who is behind refuses the others' proposals; the proposals of who is ahead are refused by them.
+            refusing = [node for node in processes.nodes if (node is victim) is (seconds < 0)]
+            await wait_refused(refusing)
             await traffic.wait_progress(4)
             clocks[primary].shift(0)
+            await processes.wait_ready()
         for clock in clocks:  # All together: block time then goes on by the millisecond.
             clock.shift(-60)
         await traffic.wait_progress(4)
     await stop_and_audit(network, processes, traffic)
+
+
+async def wait_told(clients: Clients, node: NodeProcess, side: str) -> None:
+    """Until the node says that its clock is a day off, where it is asked and in one line of its log."""
+    said = re.compile(rf"this node's clock is 86[34]\d\d s {side} ")
+    is_told, lines = False, list[str]()
+    async with asyncio.timeout(120):
+        while not (is_told and lines):
+            await asyncio.sleep(0.2)
+            is_told = bool(said.match(await clients.get_readiness(node.gateway_url)))
+            told = [line["reason"] for line in read_log(node) if line["event"] == "clock is off"]
+            lines = [reason for reason in told if said.match(reason)]
+    assert len(lines) == 1
+
+
+async def wait_refused(nodes: Sequence[NodeProcess]) -> None:
+    """Until each has logged that it refused a proposal that is a day ahead of its own clock."""
+    refusal = re.compile(r"proposal .*: block, time_ms: (\d+) found, (\d+) ± \d+ expected")
+    async with asyncio.timeout(120):
+        for node in nodes:
+            ahead_ms = 0
+            while ahead_ms < DAY_SECONDS * 500:
+                await asyncio.sleep(0.2)
+                reasons = [line["reason"] for line in read_log(node) if line["event"] == "refused"]
+                found = filter(None, map(refusal.fullmatch, reasons))
+                ahead_ms = max((int(match[1]) - int(match[2]) for match in found), default=0)
+
+
+def read_log(node: NodeProcess) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in node.log_path.read_text().splitlines() if line.startswith("{")]
 
 
 @pytest.mark.soak

@@ -30,11 +30,14 @@ READY = ReplicaStatus(
 )
 
 
-def find(status: ReplicaStatus = READY, *, connected: int = 3, block_age_ms: int = 0) -> str:
+def find(
+    status: ReplicaStatus = READY, *, connected: int = 3, clock_offset_ms: int = 0, block_age_ms: int = 0
+) -> str:
     return find_obstacle(
         status,
         connected=connected,
         quorum=Quorum(4),
+        clock_offset_ms=clock_offset_ms,
         block_age_ms=block_age_ms,
         block_age_ms_max=WINDOW_MS,
     )
@@ -64,4 +67,19 @@ def test_too_few_links_are_told_with_how_many_are_needed() -> None:
 
 def test_block_time_that_stood_still_for_longer_than_the_expiry_window_keeps_clients_away() -> None:
     """What a client signs then has expired before the next block."""
-    assert "block time is 601 s old" in find(block_age_ms=WINDOW_MS + 1_000)
+    reason = find(block_age_ms=WINDOW_MS + 1_000)
+    assert "block time is 601 s old" in reason
+    assert "or this node's clock is ahead" in reason
+
+
+@pytest.mark.parametrize(
+    ("offset_ms", "told"),
+    [(-86_400_000, "86400 s behind"), (86_400_000, "86400 s ahead of"), (2_501, "3 s ahead")],
+)
+def test_rule_E3_a_clock_that_is_off_names_itself_with_what_to_do_before_all_that_follows_from_it(
+    offset_ms: int, told: str
+) -> None:
+    failing = replace(READY, failed_views=FAILED_VIEWS_MAX)
+    reason = find(failing, connected=0, clock_offset_ms=offset_ms, block_age_ms=offset_ms)
+    assert reason.startswith(f"this node's clock is {told}")
+    assert "set the clock right (NTP)" in reason
