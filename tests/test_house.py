@@ -69,6 +69,9 @@ KEPT_IN = {
     ),
 }
 
+CORE_LINES_MAX = 2_000
+"""With docstrings and empty lines: what can be read in one sitting."""
+
 
 @cache
 def modules() -> tuple[tuple[Path, str, list[str]], ...]:
@@ -142,6 +145,22 @@ def test_the_page_on_architecture_shows_every_room_and_names_only_modules_that_a
 
 def _is_there(place: Path) -> bool:
     return place.is_dir() or place.with_suffix(".py").is_file()
+
+
+def test_the_core_of_consensus_can_be_read_in_one_sitting() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    _, table = page.split("| part of `consensus/` |")
+    rows = re.findall(r"^\| (?:\*\*)?(.+?)(?:\*\*)? \| (`.+`) \| ([\d,]+) \|$", table, re.M)
+    listed = [name for _, modules_of_part, _ in rows for name in re.findall(r"`(\w+)`", modules_of_part)]
+    assert sorted(listed) == sorted(
+        path.stem for path in (ROOT / "consensus").glob("*.py") if path.stem != "__init__"
+    )
+    bounds = {part: int(most.replace(",", "")) for part, _, most in rows}
+    assert bounds["the core"] <= CORE_LINES_MAX
+    for part, modules_of_part, _ in rows:
+        files = [ROOT / f"consensus/{name}.py" for name in re.findall(r"`(\w+)`", modules_of_part)]
+        lines = sum(len(path.read_text().splitlines()) for path in files)
+        assert lines <= bounds[part], part
 
 
 def test_every_room_ships_and_tests_stay_out_of_the_wheel() -> None:
