@@ -105,6 +105,11 @@ def test_every_test_that_is_named_for_a_rule_is_in_its_row() -> None:
     assert not unlisted, "\n".join(unlisted)
 
 
+def test_rules_of_links_are_numbered_from_1_on_and_each_once() -> None:
+    numbers = re.findall(r"^- \*\*N(\d+)\*\* ", (TESTS.parent / "docs/links.md").read_text(), re.MULTILINE)
+    assert sorted(map(int, numbers)) == list(range(1, len(numbers) + 1))
+
+
 def test_rules_are_read_from_names() -> None:
     assert find_rules("test_rules_P1_to_P3_killed_at_every_sync") == {"P1", "P2", "P3"}
     assert find_rules("test_p1_p2_p5_a_crash") == {"P1", "P2", "P5"}
