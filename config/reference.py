@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from config.settings import ENVIRONMENT_PREFIX, FileSettings
-from config.settings_model import get_item_kind, get_visible_fields
+from config.settings_model import INTEGER_MAX, get_item_kind, get_upper_bound, get_visible_fields
 
 _HEAD: Final = f"""\
 # Settings
@@ -66,8 +66,9 @@ def _walk(kind: type[Any], section: str) -> Iterator[Setting]:
         item = get_item_kind(hint)
         name = f"{section}.{field.name}".strip(".")
         if item is None:
-            default = _format_default(field)
-            yield Setting(section=section, key=field.name, default=default, meaning=meanings[field.name])
+            bound = get_upper_bound(kind, field.name)
+            meaning = meanings[field.name] + (f" At most {bound}." if bound < INTEGER_MAX else "")
+            yield Setting(section=section, key=field.name, default=_format_default(field), meaning=meaning)
         elif item is hint:
             tables.append((name, item))
         else:

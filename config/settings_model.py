@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from config.errors import Fault
 
 _CONFIG: Final = ConfigDict(extra="forbid", strict=True)
-_INTEGER_MAX: Final = 2**53
+INTEGER_MAX: Final = 2**53
 
 _EXPECTED: Final = {
     "int_type": "an integer",
@@ -59,6 +59,17 @@ _HIDDEN: Final = {
 }
 
 
+def get_upper_bound(kind: type[Any], name: str) -> int:
+    """The most that a file may say for an integer."""
+    return _UPPER_BOUNDS.get(kind.__qualname__, {}).get(name, INTEGER_MAX)
+
+
+_UPPER_BOUNDS: Final = {
+    # However long there was no quorum: once it is back, commits resume soon after this time (rule L1).
+    "ReplicaSettings": {"view_timeout_ms_max": 10_000}
+}
+
+
 def get_item_kind(hint: object) -> type[Any] | None:
     """The dataclass of a table or of a list's tables, None for a plain value."""
     if typing.get_origin(hint) is tuple:
@@ -79,7 +90,7 @@ def _build_model(kind: type[Any]) -> type[BaseModel]:
         item = get_item_kind(hint)
         default: Any = ... if _is_required(field) else None
         if item is None:
-            fields[field.name] = (_constrain(field.name, hint), default)
+            fields[field.name] = (_constrain(kind, field.name, hint), default)
         elif typing.get_origin(hint) is tuple:
             fields[field.name] = (list[_build_model(item)], default)  # type: ignore[misc]  # made at run time
         else:
@@ -87,7 +98,7 @@ def _build_model(kind: type[Any]) -> type[BaseModel]:
     return create_model(kind.__name__, __config__=_CONFIG, **fields)
 
 
-def _constrain(name: str, hint: Any) -> Any:
+def _constrain(kind: type[Any], name: str, hint: Any) -> Any:
     """No count or size is negative, no bound is nothing, a port is a port."""
     if hint is bytes:
         return Annotated[bytes, BeforeValidator(_read_hex)]
@@ -96,7 +107,7 @@ def _constrain(name: str, hint: Any) -> Any:
     if name == "port" or name.endswith("_port"):
         return Annotated[int, Field(ge=0, le=65_535)]
     is_bound = name.endswith(("_max", "_bytes", "_interval_ms", "_timeout_ms"))
-    return Annotated[int, Field(ge=1 if is_bound else 0, le=_INTEGER_MAX)]
+    return Annotated[int, Field(ge=1 if is_bound else 0, le=get_upper_bound(kind, name))]
 
 
 def _read_hex(value: object) -> bytes:

@@ -67,6 +67,12 @@ REFUSED: dict[str, Case] = {
     "beyond 2^53": add("driver", f"peer_bytes_max = {2**60}", "peer_bytes_max", "at most"),
     "nested unknown": add("ledger.mempool", "bytes_mx = 1", "bytes_mx", "bytes_max expected"),
     "what the genesis fixes": add("consensus", "blocks_per_primary = 1", "blocks_per_primary", "unknown key"),
+    "timeouts that grow too long": add(
+        "consensus",
+        "view_timeout_ms_max = 10001",
+        "view_timeout_ms_max",
+        "10001 found, at most 10000 expected",
+    ),
     "contradiction": add("consensus", "view_timeout_ms = 20000", "", "view_timeout_ms_max is below"),
     "frames too small": (
         GATEWAY,
