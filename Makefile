@@ -18,6 +18,10 @@ $(VENV)/.test: pyproject.toml
 	$(PYTHON) -m pip --python $(RUN)/python install --quiet -e '.[test]'
 	@touch $@ $(VENV)/.base
 
+$(VENV)/.fuzz: $(VENV)/.test
+	$(PYTHON) -m pip --python $(RUN)/python install --quiet -e '.[fuzz]'
+	@touch $@
+
 demo: $(VENV)/.base  ## the whole way once, on a throw-away network of four nodes
 	$(RUN)/chartchain demo
 
@@ -30,7 +34,7 @@ check: $(VENV)/.test  ## format, lint, types and the fast tests; under a minute
 test: $(VENV)/.test  ## every test; under five minutes
 	$(RUN)/pytest -n 2 -m 'not soak'
 
-soak: $(VENV)/.test  ## the long runs: 100,000 simulated seeds, every fault on real processes; goes on where it ended
+soak: $(VENV)/.fuzz  ## the long runs: 100,000 simulated seeds, every fault on real processes; goes on where it ended
 	nice -n 10 $(RUN)/chartchain simulate --seeds 100000 --resume soak.json --json soak-report.json
 	nice -n 10 $(RUN)/python -m tests.soak soak
 

@@ -2,8 +2,8 @@
 
     python -m tests.fuzz.coverage_guided TARGET SECONDS CORPUS_FOLDER
 
-Worth its while where the product itself parses, in Python. Needs `pip install atheris`; exits with 0 when
-nothing was found, and otherwise prints the input and where it led.
+Worth its while where the product itself parses, in Python. Needs `pip install '.[fuzz]'` (Linux on
+x86-64); exits with 0 when nothing was found, and otherwise prints the input and where it led.
 """
 
 from __future__ import annotations

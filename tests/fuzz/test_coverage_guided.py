@@ -1,4 +1,7 @@
-"""A while of coverage-guided fuzzing for each parser that is written in Python; skipped without atheris."""
+"""A while of coverage-guided fuzzing for each parser that is written in Python.
+
+`make soak` installs what it needs.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ SECONDS = 60
 
 
 @pytest.mark.soak
-@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("atheris") is None, reason="needs atheris: pip install '.[fuzz]'"
+)
 @pytest.mark.parametrize(
     "name",
     [
