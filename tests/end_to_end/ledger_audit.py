@@ -114,10 +114,21 @@ def audit_network(
     return audit
 
 
-async def stop_and_audit(network: LocalNetwork, processes: LocalProcesses, traffic: Traffic) -> NetworkAudit:
-    """Wait until all nodes agree upon what the traffic sent, stop them, and audit what they have written."""
+async def stop_and_audit(
+    network: LocalNetwork,
+    processes: LocalProcesses,
+    traffic: Traffic,
+    *,
+    audit: NetworkAudit | None = None,
+) -> NetworkAudit:
+    """Wait until all nodes agree upon what the traffic sent, stop them, and audit what they have written.
+
+    All are honest: none has seen two votes of one signer that contradict each other.
+    """
     async with open_clients(network) as clients:
         statuses = await clients.wait_agreement(clients.urls, len(traffic.acknowledged))
+        seen = [await clients.read_metrics(url) for url in clients.urls]
     assert {status["history_size"] for status in statuses} == {len(traffic.acknowledged)}
+    assert [metrics["chartchain_consensus_equivocations_total"] for metrics in seen] == [0] * len(seen)
     processes.stop()
-    return audit_network(network, [item.transaction_id for item in traffic.acknowledged])
+    return audit_network(network, [item.transaction_id for item in traffic.acknowledged], audit=audit)

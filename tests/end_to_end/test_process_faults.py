@@ -17,7 +17,7 @@ from bench.processes import LocalProcesses, NodeProcess
 from config.local_network import LocalNetwork, create_local_network
 from ledger.genesis import Parameters
 from tests.end_to_end.clients import Clients, open_clients
-from tests.end_to_end.ledger_audit import stop_and_audit
+from tests.end_to_end.ledger_audit import NetworkAudit, stop_and_audit
 from tests.end_to_end.system_call_faults import (
     INPUT_OUTPUT_ERROR,
     KILL,
@@ -33,6 +33,8 @@ pytestmark = pytest.mark.timeout(900)
 HALTED = 3
 DAY_SECONDS = 86_400
 KILLS = 20
+ERRORS = 5
+"""One after the other, at one store."""
 
 
 @pytest.fixture
@@ -64,50 +66,56 @@ async def test_rules_P1_to_P3_killed_at_every_sync_nobody_contradicts_itself(
     network: LocalNetwork, processes: LocalProcesses, counts: Sequence[int]
 ) -> None:
     """The victim is started under a tracer that kills it upon entering its n-th fdatasync."""
-    victim = processes.nodes[1]
+    victim, audit = processes.nodes[1], NetworkAudit(network)
     processes.start()
     await processes.wait_ready()
     async with open_clients(network) as clients, run_traffic(clients, clients.urls[2:]) as traffic:
         await traffic.wait_progress()
         victim.kill()
         for count in counts:
+            # What it signed is read now: the journal is cut short as soon as it goes on.
+            audit.journals.gather(network.nodes[1].folder.journal_directory)
             victim.command_prefix = compute_prefix("fdatasync", KILL, when=count)
             victim.start()
             assert await wait_end(victim) == -signal.SIGKILL
+        audit.journals.gather(network.nodes[1].folder.journal_directory)
         victim.command_prefix = ()
         victim.start()
         await processes.wait_ready()
         await traffic.wait_progress(8)
-    await stop_and_audit(network, processes, traffic)
+    await stop_and_audit(network, processes, traffic, audit=audit)
 
 
 @pytest.mark.parametrize(
-    ("call", "store", "suffix"),
+    ("call", "store", "suffix", "times"),
     [
-        pytest.param("fdatasync", "journal", ".segment", marks=pytest.mark.soak),
-        pytest.param("write", "journal", ".segment", marks=pytest.mark.soak),
-        pytest.param("fdatasync", "ledger", ".log", marks=pytest.mark.soak),
-        pytest.param("write", "ledger", ".log", marks=pytest.mark.slow),
+        pytest.param("fdatasync", "journal", ".segment", ERRORS, marks=pytest.mark.soak),
+        pytest.param("write", "journal", ".segment", ERRORS, marks=pytest.mark.soak),
+        pytest.param("fdatasync", "ledger", ".log", ERRORS, marks=pytest.mark.soak),
+        pytest.param("write", "ledger", ".log", ERRORS, marks=pytest.mark.soak),
+        pytest.param("write", "ledger", ".log", 1, marks=pytest.mark.slow),
     ],
 )
 async def test_rule_P7_a_disk_error_stops_the_daemon_with_the_reason_and_it_restarts_clean(
-    network: LocalNetwork, processes: LocalProcesses, call: str, store: str, suffix: str
+    network: LocalNetwork, processes: LocalProcesses, call: str, store: str, suffix: str, times: int
 ) -> None:
-    victim = processes.nodes[2]
+    victim, audit = processes.nodes[2], NetworkAudit(network)
     processes.start()
     await processes.wait_ready()
     async with open_clients(network) as clients, run_traffic(clients, clients.urls[:2]) as traffic:
+        for number in range(times):
+            await traffic.wait_progress()
+            (path,) = list_open_files(victim, victim.directory / "data" / store, suffix)
+            with attach(victim, call, INPUT_OUTPUT_ERROR, path=path):
+                assert await wait_end(victim) == HALTED
+            audit.journals.gather(network.nodes[2].folder.journal_directory)
+            halts = [line["reason"] for line in read_log(victim) if line["event"] == "halted"]
+            assert len(halts) == number + 1
+            assert "Input/output error" in halts[-1]
+            victim.start()
+            await processes.wait_ready()
         await traffic.wait_progress()
-        (path,) = list_open_files(victim, victim.directory / "data" / store, suffix)
-        with attach(victim, call, INPUT_OUTPUT_ERROR, path=path):
-            assert await wait_end(victim) == HALTED
-        tail = victim.read_log_tail()
-        assert '"event": "halted"' in tail
-        assert "Input/output error" in tail
-        victim.start()
-        await processes.wait_ready()
-        await traffic.wait_progress()
-    await stop_and_audit(network, processes, traffic)
+    await stop_and_audit(network, processes, traffic, audit=audit)
 
 
 @pytest.mark.soak
@@ -173,20 +181,21 @@ async def test_rule_P4_nodes_that_pause_and_are_killed_again_and_again_lose_noth
     network: LocalNetwork, processes: LocalProcesses
 ) -> None:
     """A paused primary wakes up in a view that the others have left."""
-    source = random.Random(1)
+    source, audit = random.Random(1), NetworkAudit(network)
     processes.start()
     await processes.wait_ready()
     async with open_clients(network) as clients, run_traffic(clients) as traffic:
         await traffic.wait_progress()
         for _ in range(KILLS):
             await pause_primary(processes, traffic)
-            victim = source.choice(processes.nodes)
+            victim, node = source.choice(list(zip(processes.nodes, network.nodes, strict=True)))
             victim.kill()
+            audit.journals.gather(node.folder.journal_directory)
             await asyncio.sleep(source.uniform(0, 1))
             victim.start()
             await processes.wait_ready()
         await traffic.wait_progress(8)
-    await stop_and_audit(network, processes, traffic)
+    await stop_and_audit(network, processes, traffic, audit=audit)
 
 
 async def pause_primary(processes: LocalProcesses, traffic: Traffic) -> None:
