@@ -28,7 +28,7 @@ from network.block_sync import BlockSync
 from network.bodies import BodyFetcher
 from network.collector import NodeCollector
 from network.equivocation_reports import EquivocationReports
-from network.joining import JoinPolicy
+from network.join_policy import JoinPolicy
 from network.known_nodes import KnownNodes
 from network.ledger_application import LedgerApplication
 from network.link_ports import LinkHandlers
@@ -140,7 +140,7 @@ class Parts:
             serve=self._serve_blocks,
             on_synced=lambda *synced: self.driver.post_chain_synced(*synced),
             on_failure=self._lifetime.halt,
-            join_policy=JoinPolicy(self.links, chain.genesis, settings=settings),
+            join_policy=JoinPolicy(self.links, chain.genesis, lambda: chain.head.height, settings=settings),
             on_join=lambda: self._lifetime.end(Ending.FOR_SNAPSHOT),
             settings=settings,
         )

@@ -39,7 +39,8 @@ class BlocksRequest(Struct, frozen=True, array_like=True, forbid_unknown_fields=
 
 
 class _Blocks(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    blocks: Annotated[tuple[SyncBlock, ...], Meta(max_length=_BLOCKS_MAX)]
+    blocks: Annotated[tuple[SyncBlock, ...], Meta(min_length=1, max_length=_BLOCKS_MAX)]
+    """One at least: who has none answers so."""
 
 
 class SyncedChain(Protocol):
@@ -53,9 +54,13 @@ class SyncedChain(Protocol):
 
 
 class JoinPolicy(Protocol):
-    """Whether a snapshot is needed, and to be had: `network.joining`."""
+    """Whether a snapshot is needed, and to be had: `network.join_policy`."""
 
-    async def should_join(self, *, height: int, target: int, is_stuck: bool) -> bool: ...
+    async def is_far_behind(self, target: int) -> bool: ...
+
+    def needs_snapshot(self) -> bool: ...
+
+    async def close(self) -> None: ...
 
 
 ServeBlocks = Callable[[int, int, int], list[SyncBlock]]
@@ -113,8 +118,8 @@ class BlockSync:
         self._target = 0
         self._source = ReplicaId(0)
         self._task: asyncio.Task[None] | None = None
-        self._is_declined = False
-        """A peer had no block above the head, and none has given any since."""
+        self._declined: set[ReplicaId] = set()
+        """Peers that had no block above the head in this run, since block sync moved it last."""
         self.counters = SyncCounters()
 
     @property
@@ -132,6 +137,8 @@ class BlockSync:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        if self._join_policy is not None:
+            await self._join_policy.close()
 
     def on_request(self, replica: ReplicaId, payload: bytes) -> bytes | None:
         """Answer a peer with committed blocks. Raises BadRequest."""
@@ -148,9 +155,10 @@ class BlockSync:
             # Each peer is asked for one batch in turn, so that none can hold the node back by its own
             # pace; who did not help is asked no more. When nobody is left, the replica asks again in its
             # own time.
-            if await self._should_join(is_stuck=False):
+            if self._join_policy is not None and await self._join_policy.is_far_behind(self._target):
                 self._on_join()
                 return
+            self._declined.clear()
             useless: set[ReplicaId] = set()
             while peers := [peer for peer in self._order_peers() if peer not in useless]:
                 for peer in peers:
@@ -158,18 +166,19 @@ class BlockSync:
                         return
                     if not await self._take_from(peer):
                         useless.add(peer)
-            if self._is_declined and await self._should_join(is_stuck=True):
+            if self._is_stuck():
                 self._on_join()
         except asyncio.CancelledError:
             raise
         except BaseException as error:
             self._on_failure(error)
 
-    async def _should_join(self, *, is_stuck: bool) -> bool:
-        if self._join_policy is None:
+    def _is_stuck(self) -> bool:
+        """After a run in which nobody gave the next block, and one honest peer at least did not have it."""
+        faults_max = self._chain.epoch.replica_set.quorum.faults_max
+        if self._join_policy is None or len(self._declined) <= faults_max:
             return False
-        height = self._chain.head.height
-        return await self._join_policy.should_join(height=height, target=self._target, is_stuck=is_stuck)
+        return self._join_policy.needs_snapshot()
 
     async def _take_from(self, peer: ReplicaId) -> bool:
         """One batch of blocks; True when the head moved."""
@@ -186,9 +195,8 @@ class BlockSync:
             self.counters.unanswered += 1
             return False
         if answer is None:
-            self._is_declined = True
+            self._declined.add(peer)
             return False
-        self._is_declined = False
         try:
             for block in self._decode(answer, count):
                 if await self._apply(block):
@@ -218,6 +226,7 @@ class BlockSync:
         head = self._chain.head
         if head.height == height_before or head.certificate is None:
             return False
+        self._declined.clear()
         epoch = self._chain.epoch
         self._on_synced(Height(head.height), head.digest, head.certificate, epoch.replica_set, epoch.closing)
         return True

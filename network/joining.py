@@ -1,23 +1,21 @@
-"""Joining by a snapshot: when a node needs one, and how it comes by it.
+"""Joining by a snapshot: how a node that needs one comes by it; when it needs one says `network.join_policy`.
 
-A node that is a little behind fetches blocks. It needs a snapshot where the blocks that it lacks are pruned
-at every peer, and spares itself much time where it has no block at all and the others have thousands. Whoever
-decides has verified a manifest that is ahead of the node's own head; so nobody can send a node to join in
-vain.
+Peers may offer what they do not give: then they are set aside, whatever they offer next, until nobody else
+offers anything. So each of them costs one fetch in a round, and one honest peer with a snapshot has its turn
+in every round.
 """
 
 from __future__ import annotations
 
 import asyncio
 import shutil
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import structlog
 
+from consensus.replica_set import ReplicaId
 from crypto.encoding import encode
 from ledger.chunk_file import ChunkFile
 from ledger.contract_set import ContractSet
@@ -30,44 +28,14 @@ from ledger.snapshot_export import CHUNKS_FILE, MANIFEST_FILE, publish, write_ma
 from ledger.snapshot_install import install_snapshot
 from network.link_ports import LinkRequests
 from network.settings import FetchSettings
-from network.snapshot_sync import SnapshotSync, SnapshotUnavailable
+from network.snapshot_sync import Offer, SnapshotSync, SnapshotUnavailable
 
 RETRY_SECONDS: Final = 1.0
 """Before peers are asked again when none gives what is missing."""
+FETCHED_PERCENT_MIN: Final = 5
+"""Of the parts that were missing; who offered a snapshot of which a whole fetch brought less is set aside."""
 
 _log = structlog.get_logger("network.joining")
-
-
-class JoinPolicy:
-    """Whether a running node should leave off and join by a snapshot; on the event loop."""
-
-    def __init__(
-        self,
-        links: LinkRequests,
-        genesis: Genesis,
-        *,
-        settings: FetchSettings | None = None,
-        clock_ms: Callable[[], int] = lambda: time.monotonic_ns() // 1_000_000,
-    ) -> None:
-        self._settings = settings or FetchSettings()
-        self._sync = SnapshotSync(links, genesis, settings=self._settings)
-        self._clock_ms = clock_ms
-        self._next_ms = 0
-        self._stuck_height = -1
-        self._stuck_since_ms = 0
-
-    async def should_join(self, *, height: int, target: int, is_stuck: bool) -> bool:
-        """With the head at `height` and blocks known to be final up to `target`."""
-        is_far_behind = height == 0 and target >= self._settings.join_blocks_min
-        now_ms = self._clock_ms()
-        if is_stuck and height != self._stuck_height:
-            self._stuck_height, self._stuck_since_ms = height, now_ms
-        is_stuck = is_stuck and now_ms - self._stuck_since_ms >= self._settings.join_wait_ms
-        if not (is_stuck or is_far_behind) or now_ms < self._next_ms:
-            return False
-        self._next_ms = now_ms + self._settings.join_retry_ms
-        newest = await self._sync.find_newest()
-        return newest is not None and newest.height > height
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,12 +63,15 @@ class Joining:
         store_settings: StoreSettings,
         settings: FetchSettings | None = None,
     ) -> None:
+        self._links = links
         self._genesis = genesis
         self._folders = folders
         self._contract_set = contract_set
         self._store_settings = store_settings
         self._sync = SnapshotSync(links, genesis, settings=settings)
         self._pacer = Pacer(rest_seconds=0)
+        self._set_aside: set[ReplicaId] = set()
+        """Peers that offered what nobody gave."""
         self._stage = "looking for a snapshot"
 
     @property
@@ -119,25 +90,39 @@ class Joining:
         Raises WorkStopped, StoreFailed, OSError.
         """
         while True:
-            snapshot = await self._choose()
-            self._stage = f"snapshot of height {snapshot.height}"
+            offer = await self._choose()
+            height = offer.snapshot.height
+            self._stage = f"snapshot of height {height}"
             try:
-                return await self._take(snapshot)
+                return await self._take(offer.snapshot)
             except SnapshotUnavailable as error:
-                _log.warning("snapshot not complete", height=snapshot.height, reason=str(error))
+                _log.warning("snapshot not complete", height=height, reason=str(error))
+                if self._sync.counters.fetched_percent < FETCHED_PERCENT_MIN:
+                    self._set_aside |= offer.peers
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _choose(self) -> VerifiedManifest:
-        """The snapshot that was begun if somebody still offers it, otherwise the newest."""
+    async def _choose(self) -> Offer:
+        """The snapshot that was begun if somebody still offers it, otherwise the best of the others."""
         while True:
+            peers = [peer for peer in self._links.connected if peer not in self._set_aside]
             begun = self._read_begun()
-            if begun is not None and await self._sync.is_offered(begun):
-                return begun
-            newest = await self._sync.find_newest()
-            if newest is not None:
-                self._begin(newest)
-                return newest
+            if begun is not None:
+                for offer in await self._sync.find_offers(peers, height=begun.height):
+                    if offer.snapshot.header == begun.header:
+                        return offer
+            offers = await self._sync.find_offers(peers)
+            if offers:
+                best = max(offers, key=self._rank)
+                self._begin(best.snapshot)
+                return best
+            # Nothing else is on offer: those that got nowhere may have been down, or asked too often.
+            self._set_aside.clear()
             await asyncio.sleep(RETRY_SECONDS)
+
+    def _rank(self, offer: Offer) -> tuple[bool, int]:
+        """A snapshot that an honest peer has, for all that is known, comes first; then the newer one."""
+        is_backed = len(offer.peers) > self._genesis.replica_set.quorum.faults_max
+        return is_backed, offer.snapshot.height
 
     def _read_begun(self) -> VerifiedManifest | None:
         path = self._folders.joining / MANIFEST_FILE

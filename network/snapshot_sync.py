@@ -2,15 +2,18 @@
 
 What is verified is on the disk at once, so a node that is stopped amid joining goes on where it was. A peer
 that sends anything that is not what the certified header commits to is asked no more; what was asked of it is
-asked of the others. So one honest peer with the snapshot is enough, however the others lie, are silent or
-slow.
+asked of the others. So one honest peer with the snapshot is enough for its parts, however the others lie, are
+silent or slow. Which of the snapshots on offer to take is for `network.joining` to choose: a true manifest
+proves the ledger, not that anybody gives the parts.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,6 +40,15 @@ PAUSE_SECONDS: Final = 0.25
 TAKE_OVER_SECONDS: Final = 2.0
 """How long a peer may be alone with the last parts before others are asked for them too."""
 
+MANIFESTS_AT_ONCE_MAX: Final = 8
+"""Peers asked for a manifest at a time: what they send is not verified before it is whole."""
+MANIFEST_SECONDS: Final = 5.0
+"""How long one peer may take for its manifest."""
+FIND_SECONDS: Final = 30.0
+"""How long all peers may take together; then what has come by then must do."""
+PIECES_MAX: Final = 512
+"""Answers that one part may come in: every one but the last has its share of the bytes."""
+
 _log = structlog.get_logger("network.snapshots")
 
 
@@ -51,9 +63,25 @@ class SnapshotCounters:
     parts: int = 0
     """Parts that are here and verified."""
     parts_expected: int = 0
+    parts_fetched: int = 0
+    """Parts that this fetch has brought."""
     refused: int = 0
     """Answers that were not what the ledger says."""
     unanswered: int = 0
+
+    @property
+    def fetched_percent(self) -> int:
+        """What this fetch has brought, of the parts that were missing when it began."""
+        missing = self.parts_expected - self.parts + self.parts_fetched
+        return 100 * self.parts_fetched // max(1, missing)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A snapshot that peers say they have; its manifest is verified, that they have the parts is not."""
+
+    snapshot: VerifiedManifest
+    peers: set[ReplicaId]
 
 
 class SnapshotSync:
@@ -68,22 +96,24 @@ class SnapshotSync:
         self._useless: set[ReplicaId] = set()
         self.counters = SnapshotCounters()
 
-    async def find_newest(self) -> VerifiedManifest | None:
-        """The verified manifest of the greatest height that any connected peer offers."""
-        found = await asyncio.gather(*map(self._ask_manifest, self._links.connected))
-        offered = [manifest for manifest in found if manifest is not None]
-        return max(offered, key=lambda manifest: manifest.height, default=None)
+    async def find_offers(self, peers: Sequence[ReplicaId], *, height: int = 0) -> list[Offer]:
+        """What these peers offer for `height`, 0 for the newest that each has; after FIND_SECONDS at most."""
+        offers: dict[bytes, Offer] = {}
+        turns = asyncio.Semaphore(MANIFESTS_AT_ONCE_MAX)
 
-    async def is_offered(self, snapshot: VerifiedManifest) -> bool:
-        """Whether any connected peer still has this snapshot."""
-        request = SnapshotRequest(height=snapshot.height, kind=MANIFEST, numbers=(), offset=0)
-        for peer in self._links.connected:
-            try:
-                await self.ask(peer, request)
-            except (RequestFailed, SnapshotRefused):
-                continue
-            return True
-        return False
+        async def ask(peer: ReplicaId) -> None:
+            async with turns:
+                snapshot = await self._ask_manifest(peer, height)
+            if snapshot is not None:
+                # Not by the whole manifest: each node may hold the votes of another quorum.
+                header = snapshot.manifest.head.header
+                offers.setdefault(header, Offer(snapshot, set())).peers.add(peer)
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIND_SECONDS):
+                # In any order, so that nobody can count on keeping the others from their turn.
+                await asyncio.gather(*map(ask, random.sample(peers, len(peers))))
+        return list(offers.values())
 
     async def fetch(self, snapshot: VerifiedManifest, chunks: ChunkFile) -> None:
         """Return when every part is in `chunks`, verified. Raises SnapshotUnavailable, OSError."""
@@ -127,9 +157,10 @@ class SnapshotSync:
         expected = size + answer.left
         if expected > size_max:
             raise SnapshotRefused("answer", f"{expected} bytes", f"at most {size_max}")
+        share = -(-expected // PIECES_MAX)
         while answer.left:
-            if not answer.parts[0]:
-                raise SnapshotRefused("answer", "nothing", f"{answer.left} bytes that are left")
+            if len(answer.parts[0]) < share:
+                raise SnapshotRefused("answer", f"{len(answer.parts[0])} bytes", f"{share} in each piece")
             rest = SnapshotRequest(height, request.kind, request.numbers[:1], size)
             answer = await self.ask(peer, rest)
             pieces.append(answer.parts[0])
@@ -148,14 +179,15 @@ class SnapshotSync:
     def list_useful(self) -> list[ReplicaId]:
         return [peer for peer in self._links.connected if peer not in self._useless]
 
-    async def _ask_manifest(self, peer: ReplicaId) -> VerifiedManifest | None:
-        request = SnapshotRequest(height=0, kind=MANIFEST, numbers=(), offset=0)
+    async def _ask_manifest(self, peer: ReplicaId, height: int) -> VerifiedManifest | None:
+        request = SnapshotRequest(height=height, kind=MANIFEST, numbers=(), offset=0)
         try:
-            answer = await self.ask_whole(peer, request, MANIFEST_BYTES_MAX)
+            async with asyncio.timeout(MANIFEST_SECONDS):
+                answer = await self.ask_whole(peer, request, MANIFEST_BYTES_MAX)
             return verify_manifest(decode_manifest(answer.parts[0]), self._genesis)
         except SnapshotRefused as error:
             self.drop(peer, error)
-        except RequestFailed:
+        except (RequestFailed, TimeoutError):
             self.counters.unanswered += 1
         return None
 
@@ -254,6 +286,7 @@ class _Phase:
             self._chunks.append(kind, number, part)
             self._left.discard((kind, number))
             self._sync.counters.parts += 1
+            self._sync.counters.parts_fetched += 1
 
     def _verify(self, kind: ChunkKind, number: int, part: bytes) -> None:
         """Raises SnapshotRefused."""

@@ -15,7 +15,7 @@ DOCUMENT = TESTS.parent / "docs/protocol.md"
 
 RULES = (
     *(f"V{number}" for number in range(1, 12)),
-    *(f"L{number}" for number in range(1, 5)),
+    *(f"L{number}" for number in range(1, 6)),
     *(f"E{number}" for number in range(1, 8)),
     "D1",
     *(f"P{number}" for number in range(1, 9)),

@@ -8,6 +8,8 @@ from tests.mutants.mutant import Edit, Mutant
 SNAPSHOT_TESTS = "ledger/test_snapshot.py::"
 EPOCH_TESTS = "ledger/test_snapshot_epochs.py::"
 SESSION_TESTS = "network/test_sessions.py::"
+POLICY_TESTS = "network/test_join_policy.py::"
+JOINING_TESTS = "network/test_joining.py::"
 
 MUTANTS = (
     Mutant(
@@ -56,6 +58,33 @@ MUTANTS = (
         ),
         caught_by=NamedTest(
             EPOCH_TESTS + "test_e4_the_former_set_certifies_no_snapshot_above_its_last_block"
+        ),
+    ),
+    Mutant(
+        name="healthy_node_sent_to_join",
+        rule="L5",
+        history="An earlier version of our own: a peer that held its manifest back until a block committed "
+        "sent every honest node to join in the same seconds, and the chain stood.",
+        edits=(
+            Edit(
+                "network.join_policy:JoinPolicy.needs_snapshot",
+                "if self._base_max > height + 1:",
+                "if self._base_max > 0:",
+            ),
+        ),
+        caught_by=NamedTest(
+            POLICY_TESTS
+            + "test_l5_a_block_that_commits_while_a_peer_holds_its_manifest_back_sends_nobody_away"
+        ),
+    ),
+    Mutant(
+        name="snapshot_that_nobody_gives_chosen_for_ever",
+        rule="L5",
+        history="State sync of CometBFT (ADR 053) rejects a snapshot that got nowhere, and its senders where "
+        "they are at fault; an earlier version of our own did not.",
+        edits=(Edit("network.joining:Joining.run", "self._set_aside |= offer.peers", "pass"),),
+        caught_by=NamedTest(
+            JOINING_TESTS + "test_l5_a_newer_snapshot_of_which_nobody_gives_a_part_keeps_no_node_from_joining"
         ),
     ),
     Mutant(

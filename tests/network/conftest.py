@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,11 +14,15 @@ from consensus.replica_set import Member, ReplicaId, ReplicaSet
 from crypto.hashing import compute_digest
 from crypto.key_files import write_key_file
 from crypto.signatures import SigningKey
+from ledger.genesis import Parameters
+from ledger.snapshot_shelf import SnapshotShelf
 from network.certificates import KeyPair, create_authority, issue_node_certificate
 from network.link_ports import LinkHandlers, PeerAddress
 from network.links import Links
 from network.settings import LinkSettings
 from network.tls import LinkTls
+from tests.ledger.conftest import Kit
+from tests.ledger.snapshot_source import WINDOW_MS, Source, make_source
 
 CHAIN_ID = b"c" * 32
 HOST = "127.0.0.1"
@@ -157,3 +161,30 @@ async def start_links(consortium: Consortium) -> AsyncIterator[StartLinks]:
 @pytest.fixture
 def fast() -> LinkSettings:
     return FAST
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Iterator[Source]:
+    kit = Kit(tmp_path / "kit", parameters=Parameters(state_buckets_log2=8, expiry_window_ms_max=WINDOW_MS))
+    made = make_source(kit, tmp_path / "snapshots")
+    yield made
+    made.shelf.close()
+    for chain in kit.chains:
+        chain.close()
+
+
+@pytest.fixture
+def grow(source: Source) -> Iterator[Callable[[], Source]]:
+    """Makes the same ledger one block longer, with a snapshot of that block only."""
+    made: list[Source] = []
+
+    def commit_one() -> Source:
+        expires_ms = source.chain.head.header.time_ms + WINDOW_MS
+        source.kit.commit(source.chain, source.kit.note(b"one more", "x", expires_ms=expires_ms))
+        folder = source.kit.directory / f"only-{source.chain.head.height}"
+        made.append(Source(source.kit, source.chain, SnapshotShelf(folder)))
+        return made[-1]
+
+    yield commit_one
+    for grown in made:
+        grown.shelf.close()

@@ -95,12 +95,18 @@ class Policy:
     """Joins whenever it is asked in one of these two situations."""
 
     joins_when_stuck: bool
-    asked: list[tuple[int, int, bool]] = field(default_factory=list)
+    targets: list[int] = field(default_factory=list)
     joined: int = 0
 
-    async def should_join(self, *, height: int, target: int, is_stuck: bool) -> bool:
-        self.asked.append((height, target, is_stuck))
-        return is_stuck is self.joins_when_stuck
+    async def is_far_behind(self, target: int) -> bool:
+        self.targets.append(target)
+        return not self.joins_when_stuck
+
+    def needs_snapshot(self) -> bool:
+        return self.joins_when_stuck
+
+    async def close(self) -> None:
+        pass
 
     def join(self) -> None:
         self.joined += 1
@@ -149,6 +155,10 @@ def fail(payload: bytes) -> bytes:
     raise RequestFailed("no answer")
 
 
+def decline(payload: bytes) -> None:
+    """A peer without the blocks that are asked for."""
+
+
 def lie(payload: bytes) -> bytes:
     return encode(((make_block(1), SyncBlock(b"other", make_block(2).certificate, ())),))
 
@@ -164,11 +174,58 @@ async def test_missing_blocks_are_fetched_in_batches_and_each_progress_is_told()
 
 async def test_where_peers_hold_the_blocks_no_more_the_node_joins_by_a_snapshot() -> None:
     policy = Policy(joins_when_stuck=True)
-    world = make_world({1: lambda payload: None, 2: fail}, FakeChain(height=3), policy)
+    world = make_world({1: decline, 2: fail}, FakeChain(height=3), policy)
     world.sync.request(10, ReplicaId(1))
     await world.finish()
-    assert policy.asked == [(3, 10, False), (3, 10, True)]
+    assert policy.targets == [10]
     assert policy.joined == 1
+
+
+async def test_a_peer_that_answers_with_no_blocks_does_not_hide_that_nobody_has_them() -> None:
+    policy = Policy(joins_when_stuck=True)
+    answers: dict[int, Answer] = {1: decline, 2: lambda payload: encode(((),))}
+    world = make_world(answers, FakeChain(height=3), policy)
+    world.sync.request(10, ReplicaId(1))
+    await world.finish()
+    assert policy.joined == 1
+    assert world.links.penalised == [2]
+
+
+@pytest.mark.parametrize(
+    ("runs", "joined"),
+    [
+        ([{1, 2}], 1),
+        ([{1}, {1}], 0),  # One peer that is asked twice is one peer.
+        ([{1}, {2}], 0),  # The first may have the block by now.
+    ],
+)
+async def test_more_peers_than_may_be_faulty_have_no_block_in_one_run_before_a_node_is_stuck(
+    runs: list[set[int]], joined: int
+) -> None:
+    founders = tuple(Member(replica, bytes([replica]) * 32, bytes([replica]) * 16) for replica in range(4))
+    epoch = CurrentEpoch(replica_set=ReplicaSet(0, founders), base_height=0, closing=None)
+    policy = Policy(joins_when_stuck=True)
+    world = make_world({}, FakeChain(height=3, epoch=epoch), policy)
+    for declining in runs:
+        world.links.answers = {peer: decline if peer in declining else fail for peer in (1, 2, 3)}
+        world.sync.request(10, ReplicaId(1))
+        await world.finish()
+    assert policy.joined == joined
+
+
+async def test_peers_that_had_no_block_of_another_height_do_not_count() -> None:
+    def give_once(payload: bytes) -> bytes | None:
+        world.links.answers[2] = fail
+        return serve(4)(payload)
+
+    policy = Policy(joins_when_stuck=True)
+    world = make_world({1: decline, 2: give_once}, policy=policy)
+    for _ in range(2):
+        world.sync.request(10, ReplicaId(1))
+        await world.finish()
+        world.links.answers[1] = fail
+    assert world.chain.height == 4
+    assert policy.joined == 0
 
 
 async def test_a_node_that_is_far_behind_joins_before_it_fetches_a_block() -> None:
@@ -180,7 +237,7 @@ async def test_a_node_that_is_far_behind_joins_before_it_fetches_a_block() -> No
     assert world.links.asked == []
 
 
-@pytest.mark.parametrize("answers", [{1: fail, 2: fail}, {1: lie}, {1: lambda payload: None, 2: serve(10)}])
+@pytest.mark.parametrize("answers", [{1: fail, 2: fail}, {1: lie}, {1: decline, 2: serve(10)}])
 async def test_silence_lies_and_one_peer_without_blocks_send_nobody_to_join(
     answers: dict[int, Answer],
 ) -> None:
