@@ -178,6 +178,8 @@ class Driver:
                     raise self._failure
                 await asyncio.sleep(0)
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            if self._failure is not None:
+                raise self._failure
         finally:
             for task in (ticker, *self._tasks):
                 task.cancel()
@@ -329,6 +331,7 @@ class Driver:
                 self._relay.forward_oldest(action.primary)
             case TruncateJournal():
                 self._truncate_height = action.height
+                self._application.forget_through(action.height)
             case ReportEvidence():
                 self.counters.equivocations += 1
                 self._on_evidence(action.first, action.second)
@@ -353,7 +356,11 @@ class Driver:
     async def _build(self, action: Build) -> None:
         _, wall_ms = self._clock()
         proposal = await self._application.build(
-            proposer=self._replica_id, wall_ms=wall_ms, may_be_empty=action.may_be_empty
+            epoch=action.epoch,
+            height=action.height,
+            proposer=self._replica_id,
+            wall_ms=wall_ms,
+            may_be_empty=action.may_be_empty,
         )
         digest = None if proposal is None else self._application.compute_digest(proposal)
         self._post(
@@ -364,9 +371,9 @@ class Driver:
 
     async def _validate(self, action: Validate) -> None:
         validation = await self._application.validate(
-            action.proposal, source=action.source, freshness=action.freshness
+            action.proposal, height=action.height, source=action.source, freshness=action.freshness
         )
-        if not validation.ok:
+        if validation.refusal is not None:
             self.counters.proposals_refused += 1
             self._on_refusal(action.source, f"proposal {action.digest.hex()}: {validation.refusal}")
         self._post(

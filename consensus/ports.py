@@ -13,7 +13,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from consensus.certificates import Certificate
-from consensus.replica_set import ReplicaId, ReplicaSet
+from consensus.replica_set import Epoch, Height, ReplicaId, ReplicaSet
 
 
 class Proposal(Struct, frozen=True):
@@ -48,7 +48,7 @@ class Validation:
     has_diverged: bool = False
     """Every body was at hand and execution led elsewhere than the header says, whatever the clock said."""
     refusal: str | None = None
-    """Why not, for the log; ids and digests only."""
+    """Why not, for the log; ids and digests only. None where nobody is at fault."""
 
 
 class Application(Protocol):
@@ -57,19 +57,32 @@ class Application(Protocol):
     def compute_digest(self, proposal: Proposal) -> bytes:
         """The header digest, 32 bytes. Raises ValueError unless header and hashes belong together."""
 
-    async def build(self, *, proposer: ReplicaId, wall_ms: int, may_be_empty: bool) -> Proposal | None:
-        """Execute pending transactions on the head, oldest first; None when there is nothing to propose."""
+    async def build(
+        self, *, epoch: Epoch, height: Height, proposer: ReplicaId, wall_ms: int, may_be_empty: bool
+    ) -> Proposal | None:
+        """Execute pending transactions on the head, oldest first.
+
+        None when there is nothing to propose, and where `height` of `epoch` is not the next one any more:
+        block sync may be ahead of the replica.
+        """
 
     async def validate(
-        self, proposal: Proposal, *, source: ReplicaId, freshness: Freshness | None
+        self, proposal: Proposal, *, height: Height, source: ReplicaId, freshness: Freshness | None
     ) -> Validation:
         """Fetch missing bodies (from `source` first), execute on the head, compare with the header.
 
-        Not ok when the proposal is wrong or its bodies cannot be had; never raises for a peer's fault.
+        Not ok when the proposal is wrong or for another height, or its bodies cannot be had, and where
+        `height` is not the next one any more; never raises for a peer's fault.
         """
 
     def get_bodies(self, proposal: Proposal) -> Sequence[bytes]:
-        """The signed bytes of a validated proposal's transactions, for the journal."""
+        """The signed bytes of a validated proposal's transactions, for the journal.
+
+        To be had until `forget_through`, also where block sync has made the height durable meanwhile.
+        """
+
+    def forget_through(self, height: Height) -> None:
+        """The replica has gone on from `height`, to which the ledger may have come long before it."""
 
     def restore(self, proposal: Proposal, bodies: Sequence[bytes]) -> None:
         """After a restart: keep these journaled bodies and serve them until their height is durable."""

@@ -5,7 +5,8 @@ Invariants:
 - Blocks are written by the one writer thread, in the order of their heights; whether a block comes from
   consensus or from block sync, it is written once.
 - The bodies of every proposal that was built, validated or restored from the journal are kept and served
-  until its height is durable: a replica that needs to execute a prepared block can have them here.
+  until the replica has gone on from its height: one that needs to execute a prepared block can have them
+  here, and block sync, which may be ahead of the replica, takes nothing away that it may still vouch for.
 
 It knows nothing of views and votes.
 """
@@ -21,7 +22,7 @@ from typing import Protocol
 
 from consensus.certificates import Certificate
 from consensus.ports import Freshness, Proposal, Validation
-from consensus.replica_set import ReplicaId, ReplicaSet
+from consensus.replica_set import Epoch, Height, ReplicaId, ReplicaSet
 from crypto.encoding import EncodingError
 from ledger.block import Header, compute_header_digest, compute_transactions_digest, decode_header
 from ledger.block_sync import SyncBlock, begin_sync_commit
@@ -72,7 +73,7 @@ class LedgerApplication:
         on_pending: Callable[[bytes | None], None],
         settings: LedgerApplicationSettings | None = None,
     ) -> None:
-        """`on_pending` is told the oldest pending transaction whenever the head has moved."""
+        """`on_pending` is told the oldest pending one when the head has moved or some have expired."""
         self._chain = chain
         self._body_source = body_source
         self._writer = writer
@@ -90,7 +91,7 @@ class LedgerApplication:
         digest = compute_header_digest(proposal.header)
         if digest in self._kept and self._kept[digest].signed_hashes == proposal.transaction_hashes:
             return digest
-        header = _decode(proposal.header)
+        header = decode_header(proposal.header)
         if header.transaction_count != len(proposal.transaction_hashes):
             raise ValueError(
                 f"{len(proposal.transaction_hashes)} transaction hashes found, "
@@ -100,9 +101,13 @@ class LedgerApplication:
             raise ValueError("the header commits to other transactions than the proposal names")
         return digest
 
-    async def build(self, *, proposer: ReplicaId, wall_ms: int, may_be_empty: bool) -> Proposal | None:
+    async def build(
+        self, *, epoch: Epoch, height: Height, proposer: ReplicaId, wall_ms: int, may_be_empty: bool
+    ) -> Proposal | None:
         """Execute what is pending, oldest first, on the head."""
         chain, parameters = self._chain, self._chain.genesis.parameters
+        if (chain.replica_set.epoch, chain.head.height + 1) != (epoch, height):
+            return None
         transactions = chain.mempool.take(parameters.block_transactions_max, parameters.block_bytes_max)
         if not transactions and not may_be_empty:
             return None
@@ -116,7 +121,7 @@ class LedgerApplication:
         return Proposal(speculation.header_bytes, speculation.transaction_hashes)
 
     async def validate(
-        self, proposal: Proposal, *, source: ReplicaId, freshness: Freshness | None
+        self, proposal: Proposal, *, height: Height, source: ReplicaId, freshness: Freshness | None
     ) -> Validation:
         """Have every body, execute on the head, compare."""
         try:
@@ -124,8 +129,10 @@ class LedgerApplication:
             header = decode_header(proposal.header)
         except (EncodingError, BlockRefused) as error:
             return Validation(ok=False, refusal=str(error))
-        if header.height != self._chain.head.height + 1:
-            return Validation(ok=False, refusal=f"height {header.height} is not the next one any more")
+        if height != self._chain.head.height + 1:
+            return Validation(ok=False)  # Block sync was first; nobody is at fault.
+        if header.height != height:
+            return Validation(ok=False, refusal=f"height {header.height} in the header, {height} expected")
         self._keep(compute_header_digest(proposal.header), _Bodies(header.height, tuple(transactions)))
         try:
             self._chain.validate(proposal.header, transactions, freshness=freshness)
@@ -139,6 +146,11 @@ class LedgerApplication:
         if bodies is None:
             raise KeyError(f"bodies of proposal {compute_header_digest(proposal.header).hex()} are not kept")
         return [encode_transaction(transaction) for transaction in bodies.transactions]
+
+    def forget_through(self, height: Height) -> None:
+        """Drop the bodies of proposals up to `height`, which the replica has gone on from."""
+        for digest in [digest for digest, bodies in self._kept.items() if bodies.height <= height]:
+            del self._kept[digest]
 
     def restore(self, proposal: Proposal, bodies: Sequence[bytes]) -> None:
         """Keep journaled bodies; those of a height that is durable meanwhile are not needed any more."""
@@ -246,10 +258,6 @@ class LedgerApplication:
         await asyncio.get_running_loop().run_in_executor(self._writer, pending.write)
         self._chain.finish_commit(pending)
         self._recent.append(_Bodies(pending.certificate.height, pending.speculation.transactions))
-        for digest in [
-            digest for digest, item in self._kept.items() if item.height <= self._recent[-1].height
-        ]:
-            del self._kept[digest]
         self._on_pending(self._chain.mempool.oldest)
 
     def _keep(self, digest: bytes, bodies: _Bodies) -> None:
@@ -284,11 +292,6 @@ class _Bodies:
         if self._by_hash is None:
             self._by_hash = dict(zip(self.signed_hashes, self.transactions, strict=True))
         return self._by_hash
-
-
-def _decode(header_bytes: bytes) -> Header:
-    """Raises ValueError."""
-    return decode_header(header_bytes)
 
 
 def _decode_synced(block: SyncBlock) -> Header:

@@ -12,7 +12,8 @@ It runs the honest code, so that it takes part and is believed, and bends what l
     wild_views       votes in stale and far-future views, and for heights gone by and far ahead
     forge            certificates, VIEW-CHANGEs, NEW-VIEWs with stolen, missing or altered proof, or in
                      others' names, that speak of a rival block as valid as the proposed one
-    lie              STATUS and RECOLLECTION that are wrong; certificates that only it signed
+    lie              STATUS and RECOLLECTION that are wrong, also of epochs to come; certificates that only
+                     it signed
     lying_sync       altered, shifted, truncated blocks and bodies to who asks for them
     delay            proposals and NEW-VIEWs late
     almost_too_slow  proposals held back for nine tenths of the view timeout
@@ -275,6 +276,9 @@ class ByzantineNode(Node):
             return replace_fields(message, height=height)  # What was signed said something else.
         if isinstance(message, Recollection):
             return self._forger.sign(replace_fields(message, height=height))
+        if self._draw.random() < 0.3:
+            # Of an epoch that nobody has seen: whoever follows it fetches blocks while it votes.
+            return self._forger.sign(replace_fields(message, epoch=message.epoch + 1, height=height))
         view = self._draw.choice((0, message.view, message.view + 1, VIEW_MAX))
         return self._forger.sign(replace_fields(message, height=height, view=view))
 

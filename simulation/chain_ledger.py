@@ -159,6 +159,8 @@ class ChainLedger:
         self._chain = chain
         self._disk = disk
         self._fetched: dict[bytes, SignedTransaction] = {}
+        self._finished: dict[bytes, SignedTransaction] = {}
+        """Of blocks that the replica may not have heard of yet."""
 
     @property
     def head(self) -> StoredBlock:
@@ -258,13 +260,22 @@ class ChainLedger:
             certificate=certificate,
         )
         self._disk.blocks.append(block)
+        self._finished.update(zip(block.hashes, transactions, strict=True))
         return block
+
+    def forget_through(self, height: int) -> None:
+        if height >= self.head.height:
+            self._finished.clear()
 
     def close(self) -> None:
         self._chain.close()
 
     def _find(self, signed_hash: bytes) -> SignedTransaction | None:
-        found = self._chain.mempool.get(signed_hash) or self._fetched.get(signed_hash)
+        found = (
+            self._chain.mempool.get(signed_hash)
+            or self._fetched.get(signed_hash)
+            or self._finished.get(signed_hash)
+        )
         if found is None and (journaled := self._disk.get_body(signed_hash)) is not None:
             found = decode_transaction(journaled)
         return found

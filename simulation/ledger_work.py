@@ -98,11 +98,14 @@ class LedgerWork:
         self._node.later(self._draw(self._durations.execute_us_max), lambda: self._finish_build(action))
 
     def _finish_build(self, action: Build) -> None:
-        proposal = self._ledger.build(
-            proposer=self._node.replica_id,
-            wall_ms=self._node.read_clock(),
-            may_be_empty=action.may_be_empty,
-        )
+        proposal = None
+        next_slot = (self._ledger.epoch.replica_set.epoch, self._ledger.head.height + 1)
+        if next_slot == (action.epoch, action.height):
+            proposal = self._ledger.build(
+                proposer=self._node.replica_id,
+                wall_ms=self._node.read_clock(),
+                may_be_empty=action.may_be_empty,
+            )
         digest = None if proposal is None else self._ledger.compute_digest(proposal)
         self._node.post(
             ProposalBuilt(
@@ -235,15 +238,16 @@ class LedgerWork:
             synced = self._ledger.commit(proposal, block.certificate)
             self._node.on_block(synced, self._ledger.state_root)
         if synced is not None and synced.certificate is not None:
-            self._node.post(
-                ChainSynced(
-                    height=Height(synced.height),
-                    digest=synced.digest,
-                    certificate=synced.certificate,
-                    replica_set=self._ledger.epoch.replica_set,
-                    closing=self._ledger.epoch.closing,
-                )
+            epoch = self._ledger.epoch
+            event = ChainSynced(
+                height=Height(synced.height),
+                digest=synced.digest,
+                certificate=synced.certificate,
+                replica_set=epoch.replica_set,
+                closing=epoch.closing,
             )
+            # The replica hears of it later: until then it works at a height that is durable already.
+            self._node.later(self._draw(self._durations.commit_us_max), lambda: self._node.post(event))
 
     def _draw(self, bound_us: int) -> int:
         return self._random.randrange(bound_us)

@@ -2,7 +2,7 @@
 
 A transaction is a byte string, its hash its only name; the state is a hash chain over all transactions in
 their order. It keeps the rules that consensus relies on: blocks build on the head alone, a wrong result is
-refused, block time goes up, an empty block too early is refused, no transaction counts twice.
+refused, block time goes up, a fresh block that is empty too early is refused, no transaction counts twice.
 """
 
 from __future__ import annotations
@@ -88,6 +88,9 @@ class SimulatedLedger(Protocol):
 
     def build(self, *, proposer: ReplicaId, wall_ms: int, may_be_empty: bool) -> Proposal | None: ...
 
+    def forget_through(self, height: int) -> None:
+        """The replica has gone on from this height; what it vouched for there is not needed any more."""
+
     def find_missing(self, proposal: Proposal) -> tuple[bytes, ...]:
         """Hashes of the bodies that are not at hand."""
 
@@ -112,6 +115,8 @@ class LightLedger:
         """The first of what is pending; asked for far more often than it changes."""
         self._pending: dict[bytes, bytes] = {}
         self._fetched: dict[bytes, bytes] = {}
+        self._finished: dict[bytes, bytes] = {}
+        """Of blocks that the replica may not have heard of yet."""
         self._committed: set[bytes] = set()
         self._state_root: bytes = ZERO_DIGEST
         self._epoch: CurrentEpoch | None = None
@@ -155,6 +160,7 @@ class LightLedger:
         return (
             self._pending.get(signed_hash)
             or self._fetched.get(signed_hash)
+            or self._finished.get(signed_hash)
             or self._disk.get_body(signed_hash)
         )
 
@@ -219,22 +225,25 @@ class LightLedger:
         self._epoch = advance_epoch(self._epoch, block)
         self._state_root = compute_light_root(self._state_root, hashes)
         self._committed.update(hashes)
+        self._finished.update(zip(hashes, block.bodies, strict=True))
         for item in hashes:
             self._pending.pop(item, None)
         self.oldest = next(iter(self._pending), None)
         return block
+
+    def forget_through(self, height: int) -> None:
+        if height >= self.head.height:
+            self._finished.clear()
 
     def close(self) -> None:
         """Nothing is open."""
 
     def _is_valid(self, header: LightHeader, hashes: tuple[bytes, ...]) -> bool:
         """Everything that every replica decides alike."""
-        is_early = header.time_ms < self.time_ms + self._idle_block_interval_ms
         return (
             header.height == self.head.height + 1
             and header.parent_hash == self.head.digest
             and header.time_ms > self.time_ms
-            and not (not hashes and is_early)
             and len(hashes) <= BLOCK_TRANSACTIONS_MAX
             and len(set(hashes)) == len(hashes)
             and not any(item in self._committed for item in hashes)
@@ -242,7 +251,8 @@ class LightLedger:
         )
 
     def _is_fresh(self, header: LightHeader, freshness: Freshness) -> bool:
-        if header.proposer != freshness.proposer:
+        is_early = header.time_ms < self.time_ms + self._idle_block_interval_ms
+        if header.proposer != freshness.proposer or (header.transaction_count == 0 and is_early):
             return False
         is_near = abs(header.time_ms - freshness.wall_ms) <= freshness.tolerance_ms
         # A clock behind the parent's time cannot propose better than this, and stalls nobody.

@@ -33,6 +33,7 @@ from consensus.journal_records import JournalRecord, ProposalRecord
 from consensus.messages import encode_message
 from consensus.replica_set import ReplicaId
 from crypto.encoding import EncodingError
+from simulation.checkers import InvariantBroken
 from simulation.coverage import Coverage
 from simulation.disk import Disk, StoredBlock
 from simulation.frames import (
@@ -292,16 +293,26 @@ class Node:
     def _persist(self) -> None:
         records, self._to_persist = self._to_persist, []
         bodies = [
-            (item, body)
+            (item, self._find_body(item))
             for record in records
             if isinstance(record, ProposalRecord)
             for item in record.transaction_hashes
-            if (body := self.ledger.get_body(item)) is not None
         ]
         self.disk.append(records, bodies)
         self._is_busy = True
         if not self.meets_crash("before_sync"):
             self.later(self._random.randrange(self._parts.durations.sync_us_max), self._on_synced)
+
+    def _find_body(self, signed_hash: bytes) -> bytes:
+        """Of a transaction that is vouched for (rule P1)."""
+        body = self.ledger.get_body(signed_hash)
+        if body is None:
+            raise InvariantBroken(
+                "promise_on_disk",
+                f"replica {self.replica_id}: a proposal is vouched for, and the body of "
+                f"{signed_hash.hex()[:16]} is not at hand",
+            )
+        return body
 
     def _on_synced(self) -> None:
         if self.meets_disk_failure():
@@ -344,6 +355,7 @@ class Node:
                 if body is not None and action.primary in self.peers:
                     self.send_frame(action.primary, TransactionsFrame((body,)))
             case TruncateJournal():
+                self.ledger.forget_through(action.height)
                 # A real journal is rewritten now and then only; what is stale in it must do no harm.
                 if self._random.random() < 0.7:
                     self._truncate_height = action.height

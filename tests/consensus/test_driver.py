@@ -123,18 +123,23 @@ class FakeApplication:
     def compute_digest(self, proposal: Proposal) -> bytes:
         return DIGEST
 
-    async def build(self, *, proposer: ReplicaId, wall_ms: int, may_be_empty: bool) -> Proposal | None:
+    async def build(
+        self, *, epoch: Epoch, height: Height, proposer: ReplicaId, wall_ms: int, may_be_empty: bool
+    ) -> Proposal | None:
         self.deeds.log.append(("build", may_be_empty))
         return PROPOSAL
 
     async def validate(
-        self, proposal: Proposal, *, source: ReplicaId, freshness: Freshness | None
+        self, proposal: Proposal, *, height: Height, source: ReplicaId, freshness: Freshness | None
     ) -> Validation:
         self.deeds.log.append(("validate", source))
         return self.validation
 
     def get_bodies(self, proposal: Proposal) -> Sequence[bytes]:
         return [b"body one", b"body two"]
+
+    def forget_through(self, height: Height) -> None:
+        self.deeds.log.append(("forget", height))
 
     def restore(self, proposal: Proposal, bodies: Sequence[bytes]) -> None:
         raise AssertionError("the driver restores nothing; the node does before it starts")
@@ -392,6 +397,7 @@ async def test_each_action_reaches_its_port_and_its_outcome_comes_back(make_rig:
             ("validate", PEER),
             ("commit", 1),
             ("discard", PROPOSAL),
+            ("forget", 1),
             ("request_sync", (9, PEER)),
             ("forward_oldest", PEER),
             ("penalise", PEER),
@@ -522,6 +528,24 @@ async def test_stopping_waits_for_the_block_that_is_being_written(make_rig: RigM
         rig.application.commit_gate.set()
         await asyncio.wait_for(task, 5)
     assert rig.deeds.log == [("commit", 1)]
+
+
+async def test_rule_P7_a_commit_that_fails_while_the_driver_stops_ends_it_with_the_reason(
+    make_rig: RigMaker,
+) -> None:
+    rig = make_rig()
+    rig.application.commit_gate.clear()
+    rig.application.commit_error = OSError(errno.ENOSPC, "No space left on device")
+    commit = CommitBlock(proposal=PROPOSAL, digest=DIGEST, certificate=CERTIFICATE)
+    rig.replica.on_event = on_kind(PeerConnected, Effects(apply=(commit,)))
+    async with running(rig) as task:
+        rig.driver.post_peer_connected(PEER)
+        await rig.until(lambda: bool(rig.replica.events))
+        await asyncio.sleep(0.02)
+        rig.driver.stop()
+        rig.application.commit_gate.set()
+        with pytest.raises(OSError, match="No space left"):
+            await asyncio.wait_for(task, 5)
 
 
 async def test_the_journal_is_truncated_along_with_a_later_write(make_rig: RigMaker) -> None:

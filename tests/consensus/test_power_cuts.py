@@ -25,7 +25,7 @@ from consensus.journal_entries import decode_entries
 from consensus.messages import PrePrepare, ViewChange, Vote, decode_message
 from consensus.ports import Freshness, Proposal, Validation
 from consensus.replica import Replica
-from consensus.replica_set import Height, Member, ReplicaId, ReplicaSet
+from consensus.replica_set import Epoch, Height, Member, ReplicaId, ReplicaSet
 from consensus.settings import ReplicaSettings
 from consensus.startup import Startup
 from crypto.signatures import SigningKey, verify_signature
@@ -192,7 +192,9 @@ class Node:
     def compute_digest(self, proposal: Proposal) -> bytes:
         return compute_digest(proposal)
 
-    async def build(self, *, proposer: ReplicaId, wall_ms: int, may_be_empty: bool) -> Proposal | None:
+    async def build(
+        self, *, epoch: Epoch, height: Height, proposer: ReplicaId, wall_ms: int, may_be_empty: bool
+    ) -> Proposal | None:
         transactions = tuple(self.world.pending)[:3]
         if not transactions and not may_be_empty:
             return None
@@ -200,12 +202,15 @@ class Node:
         return Proposal(self._make_header() + str(wall_ms).encode(), transactions)
 
     async def validate(
-        self, proposal: Proposal, *, source: ReplicaId, freshness: Freshness | None
+        self, proposal: Proposal, *, height: Height, source: ReplicaId, freshness: Freshness | None
     ) -> Validation:
         return Validation(ok=proposal.header.startswith(self._make_header()))
 
     def get_bodies(self, proposal: Proposal) -> Sequence[bytes]:
         return proposal.transaction_hashes
+
+    def forget_through(self, height: Height) -> None:
+        pass
 
     def restore(self, proposal: Proposal, bodies: Sequence[bytes]) -> None:
         pass

@@ -11,6 +11,7 @@ DRIVER_TESTS = "consensus/test_driver.py::"
 JOURNAL_TESTS = "consensus/test_journal.py::"
 STORE_TESTS = "ledger/test_store.py::"
 CHAIN_TESTS = "ledger/test_chain.py::"
+APPLICATION_TESTS = "network/test_ledger_application.py::"
 
 OTHERS_NOT_HEARD = Edit("consensus.startup:_is_mine", "statement.replica != credentials.replica", "True")
 """What others remember of a restarted replica is a second line of defence; without it the first must hold."""
@@ -58,6 +59,23 @@ MUTANTS = (
             ),
         ),
         caught_by=NamedTest(DRIVER_TESTS + "test_rule_P1_a_proposal_is_journaled_with_every_body"),
+    ),
+    Mutant(
+        name="sync_takes_away_what_is_vouched_for",
+        rule="P1",
+        history="Found here: block sync made a height durable before the replica had voted there, and the node "
+        "died of the missing bodies.",
+        edits=(
+            Edit(
+                "network.ledger_application:LedgerApplication._write",
+                "self._on_pending(",
+                "self.forget_through(pending.certificate.height)\n    self._on_pending(",
+            ),
+        ),
+        caught_by=NamedTest(
+            APPLICATION_TESTS
+            + "test_rule_P1_a_replica_that_sync_has_overtaken_may_still_journal_what_it_vouches_for"
+        ),
     ),
     Mutant(
         name="journal_not_synced",

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from consensus.certificates import Certificate, Phase, VoteSignature, compute_vote_bytes
-from consensus.ports import Freshness, Proposal
-from consensus.replica_set import Member, ReplicaId, ReplicaSet
+from consensus.ports import Freshness, Proposal, Validation
+from consensus.replica_set import Epoch, Height, Member, ReplicaId, ReplicaSet
 from contracts.calls.folders import RegisterAlias
 from contracts.catalog import NEWEST
 from crypto import tags
@@ -105,13 +105,39 @@ class Node:
 
     async def build(self, *, may_be_empty: bool = False, after_ms: int = 1_000) -> Proposal | None:
         wall_ms = self.chain.head.header.time_ms + after_ms
-        return await self.application.build(proposer=ME, wall_ms=wall_ms, may_be_empty=may_be_empty)
+        return await self.application.build(
+            epoch=Epoch(0),
+            height=Height(self.chain.head.height + 1),
+            proposer=ME,
+            wall_ms=wall_ms,
+            may_be_empty=may_be_empty,
+        )
+
+    async def validate(
+        self,
+        proposal: Proposal,
+        *,
+        source: ReplicaId,
+        freshness: Freshness | None = None,
+        height: int | None = None,
+    ) -> Validation:
+        """For the next height unless told."""
+        asked = Height(self.chain.head.height + 1 if height is None else height)
+        return await self.application.validate(proposal, height=asked, source=source, freshness=freshness)
 
     async def commit(self, proposal: Proposal) -> Certificate:
+        """And let the replica go on."""
         digest = self.application.compute_digest(proposal)
         certificate = certify(self.chain.head.height + 1, digest)
         await self.application.commit(proposal, certificate)
+        self.application.forget_through(Height(self.chain.head.height))
         return certificate
+
+    async def sync_from(self, other: Node) -> None:
+        """All blocks of `other`; the replica has not heard of it yet."""
+        first = self.chain.head.height + 1
+        for block in serve_blocks(other.chain, first, count_max=10, bytes_max=1_000_000):
+            assert await self.application.apply_synced(block)
 
 
 @pytest.fixture
@@ -133,7 +159,7 @@ async def test_a_block_built_here_validates_there_and_both_reach_the_same_root(
     proposal = await one.build()
     assert proposal is not None
     freshness = Freshness(proposer=ME, wall_ms=START_MS + 1_000, tolerance_ms=10)
-    assert (await two.application.validate(proposal, source=ME, freshness=freshness)).ok
+    assert (await two.validate(proposal, source=ME, freshness=freshness)).ok
     for node in nodes:
         await node.commit(proposal)
         assert node.oldest == [None]
@@ -154,7 +180,7 @@ async def test_missing_bodies_are_fetched_from_the_source_and_become_pending(
     two.peers.bodies = {item.signed_hash: encode_transaction(item) for item in transactions}
     proposal = await one.build()
     assert proposal is not None
-    assert (await two.application.validate(proposal, source=PEER, freshness=None)).ok
+    assert (await two.validate(proposal, source=PEER)).ok
     assert two.peers.asked == [(tuple(item.signed_hash for item in transactions[30:]), PEER)]
     assert len(two.chain.mempool) == 70
 
@@ -166,7 +192,7 @@ async def test_rule_V6_a_proposal_whose_bodies_are_withheld_is_not_ok_and_not_di
     one.add(make_transaction(1))
     proposal = await one.build()
     assert proposal is not None
-    validation = await two.application.validate(proposal, source=ME, freshness=None)
+    validation = await two.validate(proposal, source=ME)
     assert not validation.ok
     assert not validation.has_diverged
     assert validation.refusal == "block, transactions: 0 bodies found, 1 bodies expected"
@@ -178,7 +204,7 @@ async def test_a_badly_signed_fetched_body_refuses_the_proposal(nodes: tuple[Nod
     proposal_of_bad = one.chain.execute([bad], proposer=PEER, time_ms=START_MS + 1_000)
     proposal = Proposal(proposal_of_bad.header_bytes, proposal_of_bad.transaction_hashes)
     two.peers.bodies = {bad.signed_hash: encode_transaction(bad)}
-    validation = await two.application.validate(proposal, source=PEER, freshness=None)
+    validation = await two.validate(proposal, source=PEER)
     assert not validation.ok
     assert not validation.has_diverged
     assert len(two.chain.mempool) == 0
@@ -196,7 +222,7 @@ async def test_rule_E2_a_header_with_another_state_root_has_diverged(nodes: tupl
     wrong = type(header)(
         **{name: getattr(header, name) for name in header.__struct_fields__} | {"state_root": bytes(32)}
     )
-    validation = await two.application.validate(
+    validation = await two.validate(
         Proposal(encode(wrong), proposal.transaction_hashes), source=ME, freshness=None
     )
     assert not validation.ok
@@ -215,8 +241,8 @@ async def test_a_proposal_for_another_height_or_of_garbage_is_refused_without_ra
     second = await one.build()
     assert second is not None
     two.add(make_transaction(2))
-    assert not (await two.application.validate(second, source=ME, freshness=None)).ok
-    assert not (await two.application.validate(Proposal(b"\xc1", ()), source=ME, freshness=None)).ok
+    assert not (await two.validate(second, source=ME)).ok
+    assert not (await two.validate(Proposal(b"\xc1", ()), source=ME)).ok
 
 
 async def test_a_digest_is_given_only_to_a_header_with_its_own_hashes(nodes: tuple[Node, Node]) -> None:
@@ -287,7 +313,7 @@ async def test_rule_P1_bodies_for_the_journal_come_from_a_validated_proposal_and
         two.application.get_bodies(proposal)
     two.application.restore(proposal, bodies)
     assert two.application.get_body(transactions[2].signed_hash) == bodies[2]
-    assert (await two.application.validate(proposal, source=ReplicaId(1), freshness=None)).ok
+    assert (await two.validate(proposal, source=ReplicaId(1))).ok
     assert two.peers.asked == []
 
 
@@ -339,6 +365,65 @@ async def test_a_block_that_sync_brought_first_is_not_written_again(nodes: tuple
     assert two.chain.head.height == 1
 
 
+async def test_rule_P1_a_replica_that_sync_has_overtaken_may_still_journal_what_it_vouches_for(
+    nodes: tuple[Node, Node],
+) -> None:
+    one, two = nodes
+    for node in nodes:
+        node.add(make_transaction(1))
+    proposal, other = await one.build(after_ms=1_000), await one.build(after_ms=1_001)
+    assert proposal is not None
+    assert other is not None
+    for validated in (proposal, other):
+        assert (await two.validate(validated, source=ME)).ok
+    await one.commit(proposal)
+    await two.sync_from(one)
+    assert two.chain.head.height == 1
+    for vouched in (proposal, other):
+        assert two.application.get_bodies(vouched) == [encode_transaction(make_transaction(1))]
+    two.application.forget_through(Height(1))
+    with pytest.raises(KeyError):
+        two.application.get_bodies(proposal)
+
+
+async def test_where_sync_is_ahead_nothing_is_built_or_found_valid_for_a_slot_of_another_height(
+    nodes: tuple[Node, Node],
+) -> None:
+    one, two = nodes
+    one.add(make_transaction(1))
+    first = await one.build()
+    assert first is not None
+    await one.commit(first)
+    for node in nodes:
+        node.add(make_transaction(2))
+    second = await one.build()
+    assert second is not None
+    await two.sync_from(one)
+    wall_ms = two.chain.head.header.time_ms + 1_000
+    for epoch, height, is_built in ((0, 1, False), (1, 2, False), (0, 2, True)):
+        built = await two.application.build(
+            epoch=Epoch(epoch), height=Height(height), proposer=ME, wall_ms=wall_ms, may_be_empty=True
+        )
+        assert (built is not None) == is_built
+    overtaken = await two.validate(second, source=ME, height=1)
+    assert (overtaken.ok, overtaken.refusal) == (False, None)  # Nobody is at fault.
+    assert (await two.validate(second, source=ME, height=2)).ok
+
+
+async def test_a_header_of_another_height_than_its_slot_is_refused(nodes: tuple[Node, Node]) -> None:
+    one, two = nodes
+    one.add(make_transaction(1))
+    first = await one.build()
+    assert first is not None
+    await one.commit(first)
+    one.add(make_transaction(2))
+    second = await one.build()
+    assert second is not None
+    two.add(make_transaction(2))
+    validation = await two.validate(second, source=ME)
+    assert validation.refusal == "height 2 in the header, 1 expected"
+
+
 async def test_sync_and_commit_of_one_height_at_once_write_it_once(nodes: tuple[Node, Node]) -> None:
     one, two = nodes
     one.add(make_transaction(1))
@@ -347,7 +432,7 @@ async def test_sync_and_commit_of_one_height_at_once_write_it_once(nodes: tuple[
     assert proposal is not None
     certificate = await one.commit(proposal)
     (block,) = serve_blocks(one.chain, 1, count_max=10, bytes_max=1_000_000)
-    assert (await two.application.validate(proposal, source=ME, freshness=None)).ok
+    assert (await two.validate(proposal, source=ME)).ok
     await asyncio.gather(two.application.commit(proposal, certificate), two.application.apply_synced(block))
     assert two.oldest == [None]
     assert two.chain.head == one.chain.head
