@@ -11,7 +11,6 @@ import asyncio
 import logging
 import os
 import signal
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from config.local_network import LocalNetwork, create_local_network
 from consensus.settings import ReplicaSettings
 from ledger.genesis import Parameters
 from tests.end_to_end.clients import Clients, open_clients
-from tests.end_to_end.ledger_audit import stop_and_audit
+from tests.end_to_end.ledger_audit import NetworkAudit, stop_and_audit
 from tests.end_to_end.namespaces import NodeNamespaces
 from tests.end_to_end.traffic import Traffic, run_traffic
 
@@ -55,7 +54,7 @@ def network(tmp_path: Path) -> LocalNetwork:
     ("kills_max", "judge"),
     [
         pytest.param(3, min, marks=pytest.mark.slow, id="once"),
-        pytest.param(7, statistics.median, marks=pytest.mark.soak, id="median"),
+        pytest.param(7, max, marks=pytest.mark.soak, id="always"),
     ],
 )
 async def test_rule_L1_a_dead_primary_costs_at_most_two_view_timeouts(
@@ -63,25 +62,29 @@ async def test_rule_L1_a_dead_primary_costs_at_most_two_view_timeouts(
 ) -> None:
     """Measured by clients of the other gateways, with default timeouts: the longest time without a commit.
 
-    A machine that is busy with other things may stretch one of these times, hence more than one try.
+    A machine that is busy with other things may stretch one of these times, hence more than one try, of which
+    one must do; in the soak each must.
     """
+    audit = NetworkAudit(network)
     await processes.wait_ready()
     async with open_clients(network) as clients, run_traffic(clients) as traffic:
         gaps: list[float] = []
         for _ in range(kills_max):
             await traffic.wait_progress(8)
-            primary = processes.nodes[(await clients.get_status(clients.urls[0]))["primary"]]
+            number = (await clients.get_status(clients.urls[0]))["primary"]
+            primary = processes.nodes[number]
             killed = time.monotonic()
             primary.kill()
             await traffic.wait_progress(20)
             gaps.append(traffic.compute_longest_gap(killed))
+            audit.journals.gather(network.nodes[number].folder.journal_directory)
             primary.start()
             await processes.wait_ready()
             if judge is min and gaps[-1] <= 2 * VIEW_TIMEOUT_SECONDS:
                 break
     LOG.info("seconds without a commit after the primary was killed: %s", sorted(gaps))
     assert judge(gaps) <= 2 * VIEW_TIMEOUT_SECONDS
-    await stop_and_audit(network, processes, traffic)
+    await stop_and_audit(network, processes, traffic, audit=audit)
 
 
 @pytest.mark.slow
