@@ -22,14 +22,14 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
 OTHER = "3.12" if sys.version_info[:2] == (3, 11) else "3.11"
 VARIABLE = "OTHER_PYTHON"
-"""Where the other interpreter is, unless `python3.12` (`python3.11`) is on the path."""
+"""Where the other interpreter is, unless `python3.12` (`python3.11`) is on the path or installed by pyenv."""
 
 
 @pytest.fixture
 def other_python(tmp_path: Path) -> Path:
     """An environment of the other version with this project in it."""
-    interpreter = os.environ.get(VARIABLE) or shutil.which(f"python{OTHER}")
-    if interpreter is None or not runs(interpreter):
+    interpreter = next(filter(runs, list_interpreters()), None)
+    if interpreter is None:
         pytest.skip(f"no Python {OTHER}: put python{OTHER} on the path, or name it by {VARIABLE}")
     environment = tmp_path / "environment"
     python = environment / "bin" / "python"
@@ -43,8 +43,15 @@ def other_python(tmp_path: Path) -> Path:
     return python
 
 
+def list_interpreters() -> list[str]:
+    """Where it may be: a name on the path may lead nowhere, as pyenv's does unless that version is chosen."""
+    named = (os.environ.get(VARIABLE), shutil.which(f"python{OTHER}"))
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    return [*filter(None, named), *map(str, sorted(pyenv.glob(f"versions/{OTHER}.*/bin/python3")))]
+
+
 def runs(interpreter: str) -> bool:
-    """Whether it is the version wanted: a shim of that name may lead nowhere."""
+    """Whether it is the version wanted."""
     shown = subprocess.run([interpreter, "--version"], check=False, capture_output=True)
     return shown.returncode == 0 and f"Python {OTHER}".encode() in shown.stdout
 
