@@ -102,7 +102,7 @@ class FetchSettings:
     hashes_max: int = 2_048
     """Bodies asked for in one request, 2,048 at most."""
     answer_bytes_max: int = 1_048_576
-    """Bodies or blocks in one answer, one at least."""
+    """Bodies or blocks in one answer, one at least; a part of a snapshot comes in 512 such pieces at most."""
     sync_timeout_ms: int = 3_000
     """How long one peer may take to send blocks."""
     sync_blocks_max: int = 64
@@ -112,7 +112,7 @@ class FetchSettings:
     join_blocks_min: int = 2_000
     """A node without any block that is so far behind looks for a snapshot before it fetches blocks."""
     join_wait_ms: int = 2_000
-    """For how long no peer gives the next block before a node is stuck: links may still be coming up."""
+    """For how long no peer gives the next block before a node may be stuck: links may still be coming up."""
     join_retry_ms: int = 10_000
     """Before a node that is stuck looks for a snapshot again."""
 
