@@ -3,7 +3,8 @@
     python -m tests.fuzz.coverage_guided TARGET SECONDS CORPUS_FOLDER
 
 Worth its while where the product itself parses, in Python. Needs `pip install '.[fuzz]'` (Linux on
-x86-64); exits with 0 when nothing was found, and otherwise prints the input and where it led.
+x86-64); exits with 0 when nothing was found, and otherwise prints the input and where it led, and leaves it
+in the folder.
 """
 
 from __future__ import annotations
@@ -33,7 +34,13 @@ def main(name: str, seconds: int, corpus: Path) -> None:
     target: Any = next(target for target in TARGETS if target.name == name)
     for number, data in enumerate(target.make_examples()):
         (corpus / f"example-{number}").write_bytes(data)
-    options = [f"-max_total_time={seconds}", "-rss_limit_mb=1024", "-max_len=20000", "-verbosity=0"]
+    options = [
+        f"-max_total_time={seconds}",
+        f"-artifact_prefix={corpus}/",
+        "-rss_limit_mb=1024",
+        "-max_len=20000",
+        "-verbosity=0",
+    ]
     atheris.Setup([sys.argv[0], *options, str(corpus)], target.check)
     atheris.Fuzz()
 
