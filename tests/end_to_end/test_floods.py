@@ -16,7 +16,9 @@ import secrets
 import ssl
 import statistics
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -41,7 +43,14 @@ RATE_KEPT_MIN = 0.7
 SHARE_KEPT_MIN = 0.7
 WAIT_BLOCKS_MAX = 4
 """The block that is under way, one that began before the transaction came, its own, and one for bad luck."""
-RESIDENT_BYTES_MAX = 300 << 20
+RESIDENT_BYTES_MAX = 250_000_000
+"""Of each daemon."""
+COMMIT_SECONDS_MAX = 30
+"""For twenty transactions in a flood."""
+STRANGERS = tuple(f"127.0.1.{number}" for number in range(1, 101))
+"""Addresses of loopback from which nobody else sends."""
+REFUSALS = {(400, "malformed"), (429, "too_many_requests"), (503, "too_many_bodies")}
+"""What a client may be told that sends nothing of sense, and too often."""
 FLOODER = 3
 TRANSACTIONS = 6_000
 RATED_TRANSACTIONS = 1_500
@@ -65,6 +74,13 @@ def network(tmp_path: Path) -> LocalNetwork:
     # The turn never passes to the flooder: what a dead primary costs is measured elsewhere.
     parameters = Parameters(state_buckets_log2=8, blocks_per_primary=1_000_000)
     return create_local_network(tmp_path / "network", parameters=parameters)
+
+
+@pytest.fixture
+def low_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one address may ask of a gateway: less than what this machine's clients can."""
+    monkeypatch.setenv("CHARTCHAIN_GATEWAY__REQUESTS_PER_SECOND_MAX", "50")
+    monkeypatch.setenv("CHARTCHAIN_GATEWAY__REQUESTS_BURST", "200")
 
 
 class Load:
@@ -158,7 +174,7 @@ async def test_rule_D1_a_flooding_member_costs_at_most_30_percent(
                 flooding.append(CpuMark.now([flooder]).compute_cores_since(mark))
     cost = statistics.mean(flooded) - statistics.mean(quiet)
     resident = check_resident_bytes(processes)
-    LOG.info("%s: costs %.1f %% of a processor, %d MB resident", kind, 100 * cost, resident >> 20)
+    LOG.info("%s: costs %.1f %% of a processor, %d MB resident", kind, 100 * cost, resident // 1_000_000)
     LOG.info("quiet %s, flooded %s, the flooder had %s processors", quiet, flooded, flooding)
     assert cost <= COST_MAX
 
@@ -187,7 +203,7 @@ async def test_rule_D1_a_flooding_member_leaves_the_others_70_percent_of_their_r
                 flooded.append(await load.measure_rate(honest))
     kept = statistics.median(flooded) / statistics.median(quiet)
     resident = check_resident_bytes(processes)
-    LOG.info("%s: %.0f %% of the rate kept, %d MB resident", kind, 100 * kept, resident >> 20)
+    LOG.info("%s: %.0f %% of the rate kept, %d MB resident", kind, 100 * kept, resident // 1_000_000)
     LOG.info("quiet %s, flooded %s", list(map(round, quiet)), list(map(round, flooded)))
     assert kept >= RATE_KEPT_MIN
 
@@ -248,44 +264,69 @@ async def test_rule_D1_commits_go_on_while_a_member_floods(
 
 
 @pytest.mark.soak
+@pytest.mark.usefixtures("low_rates")
+@pytest.mark.parametrize("addresses", [STRANGERS[:1], STRANGERS], ids=["one-address", "an-address-each"])
 async def test_rule_D1_a_hundred_flooding_clients_are_refused_and_commits_go_on(
-    network: LocalNetwork, processes: LocalProcesses
+    network: LocalNetwork, processes: LocalProcesses, addresses: Sequence[str]
 ) -> None:
-    """Strangers ask as fast as they can, at every gateway, with bodies that are refused only once read."""
+    """Strangers ask as fast as they can, at every gateway, with bodies that are refused only once read.
+
+    At one address they soon have what one address may; at a hundred they have whatever the gateways can do.
+    """
     await processes.wait_ready()
-    tls = ssl.create_default_context(cafile=str(network.ca_file))
-    connector = aiohttp.TCPConnector(ssl=tls, limit=0)
-    async with (
-        aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=10)) as strangers,
-        open_clients(network) as clients,
-    ):
+    async with open_clients(network) as clients:
         await clients.open_folder()
-        flooding = [
-            asyncio.create_task(ask_for_ever(strangers, clients.urls[number % 4])) for number in range(100)
-        ]
-        try:
+        async with flooding_clients(network, addresses) as refusals:
             for _ in range(5):
                 await asyncio.sleep(1.0)
-                await clients.commit(clients.sign(20), clients.urls[0], timeout_seconds=120)
+                await clients.commit(clients.sign(20), clients.urls[0], timeout_seconds=COMMIT_SECONDS_MAX)
             resident = check_resident_bytes(processes)
+        statuses = await clients.wait_agreement(clients.urls, 101)
+    LOG.info("at most %d MB resident, refused: %s", resident // 1_000_000, dict(refusals))
+    assert {status["history_size"] for status in statuses} == {101}
+    assert refusals.keys() <= REFUSALS
+    assert len(addresses) > 1 or refusals[429, "too_many_requests"]
+
+
+@asynccontextmanager
+async def flooding_clients(
+    network: LocalNetwork, addresses: Sequence[str], count: int = 100
+) -> AsyncIterator[Counter[tuple[int, str]]]:
+    """So many strangers at all gateways; by status and code, how often they were refused."""
+    refusals: Counter[tuple[int, str]] = Counter()
+    tls = ssl.create_default_context(cafile=str(network.ca_file))
+    timeout = aiohttp.ClientTimeout(total=10)
+    async with AsyncExitStack() as stack:
+        sessions = [
+            await stack.enter_async_context(
+                aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(ssl=tls, limit=0, local_addr=(address, 0)), timeout=timeout
+                )
+            )
+            for address in addresses
+        ]
+        pairs = zip(itertools.cycle(sessions), itertools.cycle(network.gateway_urls), strict=False)
+        flooding = [
+            asyncio.create_task(ask_for_ever(session, url, refusals))
+            for session, url in itertools.islice(pairs, count)
+        ]
+        try:
+            yield refusals
         finally:
             for task in flooding:
                 task.cancel()
-            counts = await asyncio.gather(*flooding, return_exceptions=True)
-        statuses = await clients.wait_agreement(clients.urls, 101)
-    LOG.info("at most %d MB resident", resident >> 20)
-    assert all(isinstance(count, asyncio.CancelledError) for count in counts), counts
-    assert {status["history_size"] for status in statuses} == {101}
+            ends = await asyncio.gather(*flooding, return_exceptions=True)
+    assert all(isinstance(end, asyncio.CancelledError) for end in ends), ends
 
 
-async def ask_for_ever(session: aiohttp.ClientSession, url: str) -> None:
-    body = secrets.token_bytes(100_000)
+async def ask_for_ever(session: aiohttp.ClientSession, url: str, refusals: Counter[tuple[int, str]]) -> None:
+    """Send what is refused only once it was read, and look for what is not there."""
+    body, headers = secrets.token_bytes(100_000), {"Content-Type": "application/msgpack"}
     while True:
         try:
-            headers = {"Content-Type": "application/msgpack"}
             async with session.post(f"{url}/v1/transactions", data=body, headers=headers) as response:
-                assert 400 <= response.status < 600
-            async with session.get(f"{url}/v1/transactions/{secrets.token_hex(32)}?wait_ms=1000") as response:
+                refusals[response.status, (await response.json(content_type=None))["code"]] += 1
+            async with session.get(f"{url}/v1/transactions/{secrets.token_hex(32)}") as response:
                 await response.read()
         except (aiohttp.ClientError, TimeoutError):
             await asyncio.sleep(0.01)
