@@ -21,15 +21,17 @@ class CatchUp:
         "_attempts",
         "_followed_ms",
         "_outbox",
+        "_own",
         "_retry_ms",
         "_sources",
         "certificate",
     )
 
-    def __init__(self, outbox: Outbox, retry_ms: int) -> None:
+    def __init__(self, outbox: Outbox, retry_ms: int, own: ReplicaId) -> None:
         self.certificate: Certificate | None = None
         """None when nothing final is known to be missing."""
         self._outbox = outbox
+        self._own = own
         self._retry_ms = retry_ms
         self._sources: tuple[int, ...] = ()
         self._after_ms = 0
@@ -39,13 +41,13 @@ class CatchUp:
     def is_news(self, certificate: Certificate) -> bool:
         return self.certificate is None or certificate.height > self.certificate.height
 
-    def note(self, certificate: Certificate, source: ReplicaId, own: ReplicaId) -> None:
-        """A verified certificate that `source` showed; its signers have the block as well."""
+    def note(self, certificate: Certificate, source: ReplicaId | None = None) -> None:
+        """A verified certificate, that `source` showed or my own votes made; its signers have the block."""
         if not self.is_news(certificate):
             return
         self.certificate = certificate
         replicas = dict.fromkeys((source, *(vote.replica for vote in certificate.signatures)))
-        self._sources = tuple(replica for replica in replicas if replica != own) or (source,)
+        self._sources = tuple(one for one in replicas if one not in (None, self._own)) or (self._own,)
         self._attempts = 0
 
     def follow(self, height: int, source: ReplicaId, *, head: int, now_ms: int) -> None:

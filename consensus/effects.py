@@ -64,9 +64,10 @@ class Discard(Struct, frozen=True, kw_only=True):
 
 
 class RequestSync(Struct, frozen=True, kw_only=True):
-    """Blocks up to `height` are certified and missing here; `source` showed the certificate.
+    """Blocks up to `height` are missing here, as a certificate proves, or as `source` claims without proof.
 
-    Repeated until `ChainSynced` reaches the height, with the next source each time."""
+    What is certified is asked for until `ChainSynced` reaches the height, of the next source each time. To a
+    mere claim nothing is owed, and votes go on beside it."""
 
     height: Height
     source: ReplicaId

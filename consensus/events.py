@@ -81,7 +81,7 @@ class PendingChanged(Struct, frozen=True, kw_only=True):
 
 
 class PeerConnected(Struct, frozen=True, kw_only=True):
-    """A link to a replica of the set is up (again)."""
+    """A link to a replica, a member or a follower, is up (again)."""
 
     replica: ReplicaId
 

@@ -122,6 +122,7 @@ class Recollection(Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     session: _Counter
     """As asked, so that an answer to an earlier start is not taken for this one."""
     height: _Counter
+    """Of my head; what counts is the certificate, which proves it."""
     certificate: Certificate | None
     """Of my head."""
     vote: Vote | None

@@ -117,10 +117,13 @@ class Transport(Protocol):
 
 
 class BlockSync(Protocol):
-    """Fetches certified blocks that this replica misses and makes them durable."""
+    """Fetches blocks that this replica misses and makes those durable that are certified."""
 
     def request(self, height: int, source: ReplicaId) -> None:
-        """Fetch up to `height`, from `source` first; returns at once, `ChainSynced` reports each success."""
+        """Fetch up to `height`, if there is as much, from `source` first; returns at once.
+
+        `ChainSynced` reports each success.
+        """
 
 
 class Relay(Protocol):

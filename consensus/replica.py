@@ -185,7 +185,7 @@ class Replica:
             certified = agreement.find_certificate()
             if certified is None:
                 return
-            state.catch_up.note(certified, state.credentials.replica, state.credentials.replica)
+            state.catch_up.note(certified)
         if certified.height == agreement.height:
             if agreement.has_diverged(certified.digest):
                 # A quorum found other results than I: going on would fork the ledger (rule E2).

@@ -1,8 +1,9 @@
 """What a replica knows at one time: its head, its epoch, the votes and views above the head, the time.
 
 Invariants: the parts belong to one height and one epoch and move on together; a new height begins only when
-its predecessor is durable; and whoever has halted says nothing more. What is said and when is decided in
-`view_changer`, `reception` and `replica`, which all share one state.
+its predecessor is durable; and whoever has halted says nothing more. Here is how they move, by a block, a
+certificate, a view or the end of a start; what is said and when is decided in `view_changer`, `reception` and
+`replica`, which all share one state.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ class ReplicaState:
             if not self.catch_up.is_news(certificate):
                 return False
             self.credentials.verify_certificate(certificate)
-            self.catch_up.note(certificate, sender, self.credentials.replica)
+            self.catch_up.note(certificate, sender)
             return True
         if certificate.view <= self.views.view and certificate.digest == self.head.digest:
             return False
@@ -181,7 +182,7 @@ class ReplicaState:
         self.views = Views(self.credentials, self.outbox)
         self.log = VoteLog()
         self.watch = PrimaryWatch(self.settings)
-        self.catch_up = CatchUp(self.outbox, self.settings.sync_retry_ms)
+        self.catch_up = CatchUp(self.outbox, self.settings.sync_retry_ms, self.credentials.replica)
 
     def _open_height(self) -> None:
         self.move_window()

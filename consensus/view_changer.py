@@ -99,7 +99,7 @@ class ViewChanger:
         if choice is not None:
             state.enter_view()
             if choice.base is not None and choice.base_height > state.head.height:
-                state.catch_up.note(choice.base, state.credentials.replica, state.credentials.replica)
+                state.catch_up.note(choice.base)
 
     def _run_timer(self) -> None:
         state, patience = self._state, self._state.patience

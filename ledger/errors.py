@@ -18,9 +18,17 @@ Every message says where, what was found, what was expected and, where it helps,
 
 from __future__ import annotations
 
+from typing import Final
+
 
 class LedgerError(Exception):
     """Any fault that the ledger finds, transactions' own refusals apart."""
+
+
+_RESULTS: Final = frozenset(
+    {"history_size", "history_root", "state_root", "next_replica_set_digest", "header"}
+)
+"""Where a header differs by its results."""
 
 
 class BlockRefused(LedgerError):
@@ -31,6 +39,11 @@ class BlockRefused(LedgerError):
         self.where = where
         self.found = found
         self.expected = expected
+
+    @property
+    def is_divergence(self) -> bool:
+        """Whether only execution can find this: the header's results are others than here."""
+        return self.where in _RESULTS
 
 
 class EpochUnknown(BlockRefused):

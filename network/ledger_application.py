@@ -36,9 +36,6 @@ from ledger.transaction import (
     encode_transaction,
 )
 
-_DIVERGENCE = frozenset({"history_size", "history_root", "state_root", "next_replica_set_digest", "header"})
-"""Header fields that only execution can find different."""
-
 
 class BodySource(Protocol):
     """Where missing bodies come from: the other nodes."""
@@ -137,7 +134,7 @@ class LedgerApplication:
         try:
             self._chain.validate(proposal.header, transactions, freshness=freshness)
         except BlockRefused as error:
-            return Validation(ok=False, has_diverged=error.where in _DIVERGENCE, refusal=str(error))
+            return Validation(ok=False, has_diverged=error.is_divergence, refusal=str(error))
         return Validation(ok=True)
 
     def get_bodies(self, proposal: Proposal) -> Sequence[bytes]:

@@ -47,9 +47,6 @@ from simulation.light_ledger import (
 )
 from simulation.settings import SimulationSettings
 
-_RESULTS = frozenset({"history_size", "history_root", "state_root", "next_replica_set_digest", "header"})
-"""Header fields that only execution can find different."""
-
 
 class ChainKit:
     """One institution whose replicas keep the ledger; it registers aliases, some of them twice."""
@@ -238,7 +235,7 @@ class ChainLedger:
         try:
             self._chain.validate(proposal.header, transactions, freshness=freshness)
         except BlockRefused as error:
-            return Validation(ok=False, has_diverged=error.where in _RESULTS)
+            return Validation(ok=False, has_diverged=error.is_divergence)
         return Validation(ok=True)
 
     def commit(self, proposal: Proposal, certificate: Certificate) -> StoredBlock:

@@ -63,8 +63,8 @@ MUTANTS = (
     Mutant(
         name="sync_takes_away_what_is_vouched_for",
         rule="P1",
-        history="Found here: block sync made a height durable before the replica had voted there, and the node "
-        "died of the missing bodies.",
+        history="Found here: block sync made a height durable before the replica had voted there, and the "
+        "node died of the missing bodies.",
         edits=(
             Edit(
                 "network.ledger_application:LedgerApplication._write",
