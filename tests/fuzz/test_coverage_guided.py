@@ -39,4 +39,4 @@ def test_coverage_leads_to_no_crash(name: str, tmp_path: Path) -> None:
     done = subprocess.run(
         command, cwd=root, capture_output=True, text=True, timeout=10 * SECONDS, check=False
     )
-    assert done.returncode == 0, done.stderr[-4_000:]
+    assert done.returncode == 0, done.stdout[-2_000:] + done.stderr[-4_000:]
