@@ -31,7 +31,9 @@ from ledger.genesis import Parameters
 from ledger.settings import StoreSettings
 from ledger.store import Store
 from ledger.transaction import decode_transaction, encode_transaction
-from tests.end_to_end.ledger_audit import audit_network
+from tests.end_to_end.clients import Clients, open_clients
+from tests.end_to_end.ledger_audit import NetworkAudit, audit_network, stop_and_audit
+from tests.end_to_end.traffic import run_traffic
 
 pytestmark = [
     pytest.mark.slow,
@@ -40,6 +42,7 @@ pytestmark = [
 
 FS_IOC_SHUTDOWN = 0x8004587D
 NOLOGFLUSH = 2
+CUTS = 10
 
 
 class CutDisk:
@@ -57,6 +60,13 @@ class CutDisk:
 
     def mount(self) -> None:
         run("mount", "-o", "loop", str(self._image), str(self.path))
+
+    def take(self, data: Path) -> None:
+        """A new node's `data` lies on this disk from now on."""
+        shutil.move(data / "journal", self.path / "journal")
+        data.rmdir()
+        data.symlink_to(self.path)
+        self.sync()
 
     def sync(self) -> None:
         run("sync", "-f", str(self.path))
@@ -145,11 +155,7 @@ async def test_rule_P4_a_daemon_has_every_acknowledged_transaction_after_power_c
 ) -> None:
     parameters = Parameters(state_buckets_log2=8)
     network = create_local_network(tmp_path / "network", node_count=1, parameters=parameters)
-    data = network.nodes[0].directory / "data"
-    shutil.move(data / "journal", disk.path / "journal")
-    data.rmdir()
-    data.symlink_to(disk.path)
-    disk.sync()
+    disk.take(network.nodes[0].directory / "data")
     workload = AnchorWorkload(
         key=read_key_file(network.nodes[0].folder.institution_key_file),
         institution=network.nodes[0].institution,
@@ -180,6 +186,46 @@ async def test_rule_P4_a_daemon_has_every_acknowledged_transaction_after_power_c
     audit = audit_network(network, [decode_transaction(signed).transaction_id for signed in acknowledged])
     with pytest.raises(AssertionError, match=f"lacks .*{'00' * 32}"):
         audit.check([bytes(32)])
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+async def test_rules_P1_to_P4_one_of_four_whose_power_is_cut_again_and_again_forgets_no_vote(
+    disk: CutDisk, tmp_path: Path
+) -> None:
+    """In the middle of traffic. A node that the others tell of votes that it lacks says so, and is silent."""
+    parameters = Parameters(state_buckets_log2=8, blocks_per_primary=20)
+    network = create_local_network(tmp_path / "network", parameters=parameters)
+    node, audit = network.nodes[2], NetworkAudit(network)
+    disk.take(node.directory / "data")
+    with LocalProcesses.of_network(network) as processes:
+        victim = processes.nodes[2]
+        processes.start()
+        await processes.wait_ready()
+        async with open_clients(network) as clients, run_traffic(clients) as traffic:
+            for _ in range(CUTS):
+                await traffic.wait_progress(8)
+                disk.cut()
+                victim.kill()
+                await asyncio.to_thread(disk.unmount)
+                await asyncio.to_thread(disk.mount)
+                audit.journals.gather(node.folder.journal_directory)
+                victim.start()
+                reasons = await watch_until_ready(clients, victim.gateway_url)
+                assert not [reason for reason in reasons if "silent until" in reason]
+            await traffic.wait_progress(8)
+        await stop_and_audit(network, processes, traffic, audit=audit)
+    assert audit.journals.count_of(node.replica) > CUTS
+
+
+async def watch_until_ready(clients: Clients, url: str) -> set[str]:
+    """Every reason for which a node was not ready, from its start on."""
+    reasons: set[str] = set()
+    async with asyncio.timeout(60):
+        while (readiness := await clients.get_readiness(url)) != "ready":
+            reasons.add(readiness)
+            await asyncio.sleep(0.02)
+    return reasons
 
 
 async def submit(session: aiohttp.ClientSession, url: str, signed: bytes) -> None:
