@@ -140,7 +140,11 @@ class Journal:
             for leftover in (*segments[:-1], *directory.glob(f"*{_SUFFIX}.new")):
                 leftover.unlink()
         except OSError as error:
+            journal.close()
             raise JournalFailed(f"{directory}: cannot be opened: {error.strerror}") from error
+        except JournalCorrupt:
+            journal.close()
+            raise
         return journal
 
     def append(self, entries: Sequence[Entry]) -> None:

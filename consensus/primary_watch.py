@@ -24,9 +24,11 @@ FACTOR: Final = 2.5
 class PrimaryWatch:
     """The waits for the last blocks of each primary of one epoch, as this replica sees them."""
 
-    __slots__ = ("_since_ms", "_timeout_ms", "_waits_ms")
+    __slots__ = ("_since_ms", "_timeout_ms", "_waits_ms", "suspect")
 
     def __init__(self, settings: ReplicaSettings) -> None:
+        self.suspect: int | None = None
+        """The primary of the last block, if that has shown it to be slow; None once complained of."""
         self._timeout_ms = settings.view_timeout_ms
         self._since_ms: int | None = None
         self._waits_ms: dict[int, deque[int]] = {}
@@ -44,14 +46,8 @@ class PrimaryWatch:
         """A block of this primary, with transactions, has become durable; `stop` follows."""
         waits_ms = self._waits_ms.setdefault(primary, deque(maxlen=BLOCKS))
         waits_ms.append(0 if self._since_ms is None else now_ms - self._since_ms)
-
-    def take_complaint(self, primary: int) -> bool:
-        """Whether this primary is slow; True again only after one more slow block of it."""
-        waits_ms = self._waits_ms.get(primary, ())
-        if len(waits_ms) < BLOCKS or min(waits_ms) < self._compute_bearable_ms(primary):
-            return False
-        self._waits_ms[primary].popleft()
-        return True
+        is_slow = len(waits_ms) == BLOCKS and min(waits_ms) >= self._compute_bearable_ms(primary)
+        self.suspect = primary if is_slow else None
 
     def _compute_bearable_ms(self, primary: int) -> int:
         """The wait from which on a block is slow; half of the timeout while no other primary is known."""

@@ -117,10 +117,14 @@ class ViewChanger:
             self._forward_oldest()
 
     def _is_primary_slow(self) -> bool:
-        """Whether the present primary, another than I, has to be complained of now."""
-        state = self._state
-        is_other = state.views.is_active and state.primary != state.credentials.replica
-        return is_other and state.watch.take_complaint(state.primary)
+        """Whether the present primary, another than I, is to be complained of now; once for each block."""
+        state, suspect = self._state, self._state.watch.suspect
+        if suspect is None or suspect == state.credentials.replica:
+            return False
+        if not state.views.is_active or suspect != state.primary:
+            return False
+        state.watch.suspect = None
+        return True
 
     def _forward_oldest(self) -> None:
         """Half of the time has passed: the primary may not have the transaction that I wait for."""

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -224,6 +225,15 @@ def test_a_damaged_header_or_another_format_is_refused_with_advice(directory: Pa
     path.write_bytes(header + zlib.crc32(header).to_bytes(4, "big"))
     with pytest.raises(JournalCorrupt, match="format 2 found"):
         Journal.open(directory)
+
+
+def test_a_journal_that_is_refused_leaves_no_file_open(directory: Path) -> None:
+    path = get_segment(directory)
+    path.write_bytes(b"x" + path.read_bytes()[1:])
+    before = psutil.Process().num_fds()
+    with pytest.raises(JournalCorrupt):
+        Journal.open(directory)
+    assert psutil.Process().num_fds() == before
 
 
 @pytest.mark.parametrize("payload", [b"\x90", b"\xc0", b"\x91\x01", b"\x91\x93\x01\x00\xc4"])

@@ -143,7 +143,13 @@ MUTANTS = (
         name="slow_primary_forgiven_at_each_turn",
         rule="L3",
         history="Aardvark (NSDI 2009): a primary has to keep up with what others did before it.",
-        edits=(Edit("consensus.primary_watch:PrimaryWatch.take_complaint", ".popleft()", ".clear()"),),
+        edits=(
+            Edit(
+                "consensus.primary_watch:PrimaryWatch.note_block",
+                "self.suspect = primary if is_slow else None",
+                "self.suspect = primary if is_slow else None\n    if is_slow: waits_ms.clear()",
+            ),
+        ),
         caught_by=NamedTest(WATCH_TESTS + "test_l3_in_its_next_turn_one_more_slow_block_is_enough"),
     ),
     Mutant(
