@@ -46,15 +46,14 @@ class PrimaryWatch:
         """A block of this primary, with transactions, has become durable; `stop` follows."""
         waits_ms = self._waits_ms.setdefault(primary, deque(maxlen=BLOCKS))
         waits_ms.append(0 if self._since_ms is None else now_ms - self._since_ms)
-        is_slow = len(waits_ms) == BLOCKS and min(waits_ms) >= self._compute_bearable_ms(primary)
+        least_ms = min(waits_ms) if len(waits_ms) == BLOCKS else 0
+        is_slow = least_ms >= self._timeout_ms // 4 and least_ms >= self._compute_bearable_ms(primary)
         self.suspect = primary if is_slow else None
 
-    def _compute_bearable_ms(self, primary: int) -> int:
-        """The wait from which on a block is slow; half of the timeout while no other primary is known."""
+    def _compute_bearable_ms(self, primary: int) -> float:
+        """From what wait on a block is slow beside the others'; half of the timeout while none is known."""
         usual_ms = [_compute_median(waits) for other, waits in self._waits_ms.items() if other != primary]
-        if not usual_ms:
-            return self._timeout_ms // 2
-        return max(self._timeout_ms // 4, int(FACTOR * _compute_median(usual_ms)))
+        return FACTOR * _compute_median(usual_ms) if usual_ms else self._timeout_ms / 2
 
 
 def _compute_median(numbers: Iterable[int]) -> int:
