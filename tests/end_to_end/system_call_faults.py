@@ -18,11 +18,13 @@ import pytest
 from bench.processes import NodeProcess
 
 KILL: Final = "signal=KILL"
+SKIP: Final = "retval=0"
+"""The call is not made, and is told to have been."""
 INPUT_OUTPUT_ERROR: Final = "error=EIO"
 
 
-def compute_prefix(call: str, fault: str, *, when: int) -> tuple[str, ...]:
-    """The command prefix of a program that meets `fault` at the `when`-th `call` of a thread."""
+def compute_prefix(call: str, fault: str, *, when: int | None = None) -> tuple[str, ...]:
+    """The command prefix of a program that meets `fault` at the `when`-th `call` of a thread, or at each."""
     skip_without_strace()
     # The tracer is the program's grandchild (-D), so that signals for the program reach the program.
     return ("strace", "-D", *_compute_options(call, fault, when))
@@ -48,8 +50,8 @@ def list_open_files(node: NodeProcess, directory: Path, suffix: str) -> Sequence
     return sorted({path for path in paths if path.is_relative_to(directory) and path.suffix == suffix})
 
 
-def _compute_options(call: str, fault: str, when: int) -> tuple[str, ...]:
-    injection = f"inject={call}:{fault}:when={when}"
+def _compute_options(call: str, fault: str, when: int | None) -> tuple[str, ...]:
+    injection = f"inject={call}:{fault}" + ("" if when is None else f":when={when}")
     return ("-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", injection)
 
 

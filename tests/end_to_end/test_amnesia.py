@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from config.local_ports import choose_free_ports
 from ledger.genesis import Parameters
 from tests.end_to_end.clients import Clients, open_clients
 from tests.end_to_end.ledger_audit import NetworkAudit, audit_network
+from tests.end_to_end.pauses import standing_still
 
 SYNCS = "chartchain_consensus_journal_syncs_total"
 RECEIVED = "chartchain_consensus_messages_received_total"
@@ -42,17 +41,6 @@ async def watch(clients: Clients, url: str, wanted: str, seconds: float = 60) ->
                 seen.append(readiness)
             await asyncio.sleep(0.005)
     return seen
-
-
-@contextlib.contextmanager
-def standing_still(*nodes: NodeProcess) -> Iterator[None]:
-    for node in nodes:
-        os.kill(node.process_id, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for node in nodes:
-            os.kill(node.process_id, signal.SIGCONT)
 
 
 async def wait_for_more(clients: Clients, url: str, name: str, than: float) -> None:

@@ -10,10 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,6 +24,7 @@ from ledger.genesis import Parameters
 from tests.end_to_end.clients import Clients, open_clients
 from tests.end_to_end.ledger_audit import NetworkAudit, stop_and_audit
 from tests.end_to_end.namespaces import NodeNamespaces
+from tests.end_to_end.pauses import standing_still
 from tests.end_to_end.traffic import Traffic, run_traffic
 
 OUTAGE_SECONDS = int(os.environ.get("OUTAGE_SECONDS", "60"))
@@ -94,7 +93,7 @@ async def test_rule_L1_commits_resume_when_nodes_were_paused_for_a_moment(
     await processes.wait_ready()
     async with open_clients(network) as clients, run_traffic(clients, clients.urls[:2]) as traffic:
         await traffic.wait_progress()
-        with paused(processes):
+        with standing_still(*processes.nodes[2:]):
             assert await check_outage(clients, processes, 2) > 0
         await check_resumed(traffic)
     await stop_and_audit(network, processes, traffic)
@@ -111,7 +110,7 @@ async def test_rule_L1_commits_resume_when_paused_nodes_go_on(tmp_path: Path) ->
             async with run_traffic(clients, clients.urls[:2]) as traffic:
                 traffic.timeout_seconds += OUTAGE_SECONDS
                 await traffic.wait_progress()
-                with paused(processes):
+                with standing_still(*processes.nodes[2:]):
                     await check_outage(clients, processes, OUTAGE_SECONDS)
                 await check_resumed(traffic)
         await stop_and_audit(network, processes, traffic)
@@ -180,19 +179,6 @@ async def test_rule_L2_a_dead_primary_does_not_stop_an_idle_ledger_for_good(tmp_
         processes.start()
         await processes.wait_ready()
         await stop_and_audit(network, processes, traffic)
-
-
-@contextmanager
-def paused(processes: LocalProcesses) -> Iterator[None]:
-    """Two of four stand still: those left have no quorum."""
-    process_ids = [node.process_id for node in processes.nodes[2:]]
-    for process_id in process_ids:
-        os.kill(process_id, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for process_id in process_ids:
-            os.kill(process_id, signal.SIGCONT)
 
 
 async def check_outage(clients: Clients, processes: LocalProcesses, seconds: float) -> int:
