@@ -18,7 +18,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -129,10 +129,10 @@ class Load:
         await LoadGenerator(self._session, self._urls).run(signed, workers=42, batch_size=50)
 
 
-async def wait_heard(clients: Clients, replicas: Sequence[int] = (0,)) -> None:
+async def wait_heard(clients: Clients, replicas: Sequence[int] = (0,), *, flooder: int = FLOODER) -> None:
     """Until these nodes have received a good deal more from the flooder, or have cut it off."""
-    name = f'chartchain_links_bytes_received_total{{replica="{FLOODER}"}}'
-    cuts = f'chartchain_links_cuts_total{{replica="{FLOODER}"}}'
+    name = f'chartchain_links_bytes_received_total{{replica="{flooder}"}}'
+    cuts = f'chartchain_links_cuts_total{{replica="{flooder}"}}'
     urls = [clients.urls[replica] for replica in replicas]
     before = [(await clients.read_metrics(url))[name] for url in urls]
     async with asyncio.timeout(90):
@@ -286,6 +286,40 @@ async def test_rule_D1_a_hundred_flooding_clients_are_refused_and_commits_go_on(
     assert {status["history_size"] for status in statuses} == {101}
     assert refusals.keys() <= REFUSALS
     assert len(addresses) > 1 or refusals[429, "too_many_requests"]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kinds", [("votes", "requests"), ("proposals", "view_changes")], ids="-and-".join)
+async def test_rule_D1_two_of_seven_and_a_hundred_clients_flood_at_once_and_commits_go_on(
+    tmp_path: Path, kinds: tuple[str, str]
+) -> None:
+    """All faults that seven tolerate, and the strangers with them."""
+    parameters = Parameters(state_buckets_log2=8, blocks_per_primary=1_000_000)
+    network = create_local_network(tmp_path / "network", node_count=7, parameters=parameters)
+    honest = range(5)
+    with LocalProcesses.of_network(network) as processes, ExitStack() as flooders:
+        processes.start()
+        await processes.wait_ready()
+        async with open_clients(network) as clients:
+            await clients.open_folder()
+            for flooder, kind in zip((5, 6), kinds, strict=True):
+                processes.nodes[flooder].kill()
+                flooders.enter_context(flood(network.nodes[flooder], kind, to_all=True, niceness=19))
+                await wait_heard(clients, honest, flooder=flooder)
+            async with flooding_clients(network, STRANGERS) as refusals:
+                seconds = []
+                for _ in range(5):
+                    begin = time.monotonic()
+                    await clients.commit(
+                        clients.sign(20), clients.urls[0], timeout_seconds=COMMIT_SECONDS_MAX
+                    )
+                    seconds.append(time.monotonic() - begin)
+                resident = check_resident_bytes(processes)
+            statuses = await clients.wait_agreement([clients.urls[replica] for replica in honest], 101)
+    LOG.info("%s: %d MB resident, refused: %s", kinds, resident // 1_000_000, dict(refusals))
+    LOG.info("twenty transactions each took %s s", [round(each, 1) for each in seconds])
+    assert len({status["state_root"] for status in statuses}) == 1
+    assert refusals.keys() <= REFUSALS
 
 
 @asynccontextmanager
