@@ -91,6 +91,8 @@ class LedgerWork:
         self._waiting: dict[bytes, tuple[Validate, int]] = {}
         self._writes: deque[Callable[[], None]] = deque()
         self._is_writing = False
+        self._synced_sets: dict[int, ReplicaSet] = {}
+        """The sets that blocks of the sync brought, by the height that closed the epoch before."""
 
     # Build and validate
 
@@ -169,6 +171,7 @@ class LedgerWork:
 
     def _finish_commit(self, action: CommitBlock) -> None:
         height, epoch = Height(action.certificate.height), self._ledger.epoch
+        following = self._synced_sets.get(height)
         if height > self._ledger.head.height:
             # One write batch: a crash leaves all of it or nothing, and nobody knows which.
             is_kept = self._random.random() < 0.5
@@ -178,8 +181,8 @@ class LedgerWork:
             self._node.on_block(block, self._ledger.state_root)
             if is_kept and self._node.meets_crash("while_committing"):
                 return
-        present = self._ledger.epoch
-        following = None if present == epoch else present.replica_set
+            present = self._ledger.epoch
+            following = None if present == epoch else present.replica_set
         self._node.post(BlockDurable(height=height, digest=action.digest, replica_set=following))
 
     def _write(self, job: Callable[[], None]) -> None:
@@ -236,6 +239,8 @@ class LedgerWork:
             if not self._ledger.validate(proposal, None).ok:
                 break
             synced = self._ledger.commit(proposal, block.certificate)
+            if self._ledger.epoch.replica_set != replica_set:
+                self._synced_sets[synced.height] = self._ledger.epoch.replica_set
             self._node.on_block(synced, self._ledger.state_root)
         if synced is not None and synced.certificate is not None:
             epoch = self._ledger.epoch

@@ -8,6 +8,7 @@ from tests.mutants.mutant import Edit, Mutant
 EPOCH_TESTS = "consensus/test_epochs.py::"
 LEDGER_TESTS = "ledger/test_epochs.py::"
 RECOVERY_TESTS = "ledger/test_recovery_sync.py::"
+APPLICATION_TESTS = "network/test_ledger_application.py::"
 LOST_EPOCH_TESTS = "ledger/test_lost_epochs.py::"
 
 MUTANTS = (
@@ -40,6 +41,23 @@ MUTANTS = (
         ),
         caught_by=NamedTest(
             LEDGER_TESTS + "test_e4_the_old_set_certifies_the_change_and_the_new_one_the_next_height"
+        ),
+    ),
+    Mutant(
+        name="set_lost_where_sync_was_first",
+        rule="E4",
+        history="Found here, in the simulator: a replica that committed what block sync had brought stayed in "
+        "the old epoch for good.",
+        edits=(
+            Edit(
+                "network.ledger_application:LedgerApplication.commit",
+                "return self._chain.archive.find_next_replica_set(certificate.height)",
+                "return None",
+            ),
+        ),
+        caught_by=NamedTest(
+            APPLICATION_TESTS
+            + "test_rule_E4_a_block_that_sync_brought_first_still_tells_of_the_set_that_takes_over"
         ),
     ),
     Mutant(

@@ -25,6 +25,7 @@ from ledger.errors import BlockRefused, ResultsDiffer, StoreFailed
 from ledger.genesis import Genesis, Institution, Parameters
 from ledger.transaction import Call, SignedTransaction, encode_transaction, sign_transaction
 from network.ledger_application import LedgerApplication, LedgerApplicationSettings
+from tests.ledger.consortium import Consortium
 
 START_MS = 1_700_000_000_000
 ME, PEER = ReplicaId(0), ReplicaId(1)
@@ -422,6 +423,29 @@ async def test_a_header_of_another_height_than_its_slot_is_refused(nodes: tuple[
     two.add(make_transaction(2))
     validation = await two.validate(second, source=ME)
     assert validation.refusal == "height 2 in the header, 1 expected"
+
+
+async def test_rule_E4_a_block_that_sync_brought_first_still_tells_of_the_set_that_takes_over(
+    tmp_path: Path,
+) -> None:
+    consortium = Consortium(tmp_path)
+    consortium.commit(consortium.register(3, "node 4"))
+    ordinary, *_, closing = consortium.change(add=(4,))
+    consortium.commit()
+    with ThreadPoolExecutor(1) as writer:
+        application = LedgerApplication(
+            consortium.open("other"), body_source=Peers(), writer=writer, on_pending=lambda oldest: None
+        )
+        for block in serve_blocks(consortium.chain, 1, count_max=10, bytes_max=1_000_000):
+            assert await application.apply_synced(block)
+        found = []
+        for committed in (ordinary, closing):
+            hashes = tuple(item.signed_hash for item in committed.transactions)
+            proposal = Proposal(encode(committed.header), hashes)
+            found.append(await application.commit(proposal, committed.certificate))
+    assert found == [None, consortium.chain.replica_set]
+    for chain in consortium.opened:
+        chain.close()
 
 
 async def test_sync_and_commit_of_one_height_at_once_write_it_once(nodes: tuple[Node, Node]) -> None:

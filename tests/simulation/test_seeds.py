@@ -79,6 +79,11 @@ def test_replica_that_was_started_again_at_the_end_has_its_time_to_hear_the_othe
     check_seed(seed, SimulationSettings(fault_kinds=("disk_error", "crash"), late_transactions=0))
 
 
+def test_replica_that_commits_what_sync_has_brought_hears_of_the_set_that_took_over() -> None:
+    # Seed 9,995 lost it, and the network stood still.
+    check_seed(9_995, SimulationSettings(ledger=LedgerKind.MIXED, changes=None))
+
+
 def test_same_seed_gives_the_same_trace() -> None:
     first, second = run_seed(7), run_seed(7)
     assert first.trace_digest == second.trace_digest
