@@ -46,8 +46,8 @@ MUTANTS = (
     Mutant(
         name="set_lost_where_sync_was_first",
         rule="E4",
-        history="Found here, in the simulator: a replica that committed what block sync had brought stayed in "
-        "the old epoch for good.",
+        history="Found here, in the simulator: a replica that committed what block sync had brought "
+        "stayed in the old epoch for good.",
         edits=(
             Edit(
                 "network.ledger_application:LedgerApplication.commit",
