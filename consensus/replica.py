@@ -245,7 +245,7 @@ class Replica:
             return
         is_empty = state.agreement.is_committing_empty
         state.patience.note_commit(is_empty=is_empty)
-        if not is_empty:
+        if not is_empty and state.views.is_active:
             primary = state.credentials.compute_primary(committed.height, committed.view)
             state.watch.note_block(primary, state.now_ms)
         closing = state.head.closing if event.replica_set is None else committed
@@ -257,6 +257,7 @@ class Replica:
         if event.height <= state.head.height:
             return
         state.patience.note_commit(is_empty=False)
+        state.watch.suspect = None
         is_new_epoch = event.replica_set.epoch != state.credentials.epoch
         head = Head(
             height=event.height,

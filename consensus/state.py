@@ -59,6 +59,7 @@ class ReplicaState:
         self.outbox = Outbox()
         self.guard = VoteGuard()
         self.patience = Patience(settings)
+        self.watch = PrimaryWatch(settings)
         self.has_begun = False
         """Whether the first tick has come."""
         self.now_ms = 0
@@ -145,6 +146,7 @@ class ReplicaState:
         """`views` has entered another one: what was executed for an older one is dropped."""
         self.patience.stop()
         self.watch.stop()
+        self.watch.suspect = None
         obligation = self.obligation
         self.agreement.discard_except(None if obligation is None else obligation.digest)
         self.move_window()
@@ -181,7 +183,7 @@ class ReplicaState:
     def _open_epoch(self) -> None:
         self.views = Views(self.credentials, self.outbox)
         self.log = VoteLog()
-        self.watch = PrimaryWatch(self.settings)
+        self.watch.retain([member.replica for member in self.credentials.replica_set.members])
         self.catch_up = CatchUp(self.outbox, self.settings.sync_retry_ms, self.credentials.replica)
 
     def _open_height(self) -> None:

@@ -16,7 +16,7 @@ It runs the honest code, so that it takes part and is believed, and bends what l
                      it signed
     lying_sync       altered, shifted, truncated blocks and bodies to who asks for them
     delay            proposals and NEW-VIEWs late
-    almost_too_slow  proposals held back for nine tenths of the view timeout
+    almost_too_slow  proposals held back for nine tenths of the view timeout, but for one of four
     garble           bytes that are no message
     two_views        two VIEW-CHANGEs, or NEW-VIEWs, for one view
 """
@@ -157,7 +157,7 @@ class ByzantineNode(Node):
             self.counts["byzantine_silent_to_some"] += 1
             return
         frame, delay_us = ConsensusFrame(encode_message(message)), 0
-        if "almost_too_slow" in self._habits and isinstance(message, PrePrepare):
+        if "almost_too_slow" in self._habits and isinstance(message, PrePrepare) and message.height % 4:
             self.counts["byzantine_almost_too_slow"] += 1
             delay_us = self._held_back_us
         elif "delay" in self._habits and isinstance(message, PrePrepare | NewView):

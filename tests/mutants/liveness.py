@@ -146,8 +146,9 @@ MUTANTS = (
         edits=(
             Edit(
                 "consensus.primary_watch:PrimaryWatch.note_block",
-                "self.suspect = primary if is_slow else None",
-                "self.suspect = primary if is_slow else None\n    if is_slow: waits_ms.clear()",
+                "self.suspect = primary if self._is_slow(primary, waits_ms) else None",
+                "self.suspect = primary if self._is_slow(primary, waits_ms) else None\n"
+                "    if self.suspect is not None: waits_ms.clear()",
             ),
         ),
         caught_by=NamedTest(WATCH_TESTS + "test_l3_in_its_next_turn_one_more_slow_block_is_enough"),

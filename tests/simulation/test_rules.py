@@ -69,7 +69,7 @@ def test_l2_in_24_idle_hours_nobody_asks_for_another_view() -> None:
 def test_l3_a_primary_that_is_just_below_the_timeout_all_the_time_costs_no_third_of_the_throughput(
     seed: int,
 ) -> None:
-    """Its proposals are held back for 0.9 of the timeout, and more is submitted than fits into the blocks."""
+    """Three of four proposals of it are held back for 0.9 of the timeout, and all blocks are full."""
     settings = replace(
         CALM, parts=(), transactions=4_000, faulty_ms=8_000, late_transactions=0, blocks_per_primary=100
     )
@@ -79,7 +79,7 @@ def test_l3_a_primary_that_is_just_below_the_timeout_all_the_time_costs_no_third
         assert len(world.clients.hashes) == settings.transactions
     proposers = _count_proposers(beside_slow)
     assert beside_slow.count_faults()["byzantine_almost_too_slow"] > 0
-    assert 0 < proposers[0] <= 10
+    assert 0 < proposers[0] <= 16
     assert honest.schedule.now_us / beside_slow.schedule.now_us >= 0.7
     assert [node.replica.status.view_changes_sent for node in honest.nodes] == [0, 0, 0, 0]
 
