@@ -1,8 +1,9 @@
 """Joining by a snapshot: how a node that needs one comes by it; when it needs one says `network.join_policy`.
 
-Peers may offer what they do not give: then they are set aside, whatever they offer next, until nobody else
-offers anything. So each of them costs one fetch in a round, and one honest peer with a snapshot has its turn
-in every round.
+Peers may offer what they do not give, or take back what they offered once it was begun: then they are set
+aside, whatever they offer next, until nobody else offers anything. So each of them costs one fetch in a
+round, or one more for each twentieth of what is missing that it does give, and one honest peer with a
+snapshot has its turn in every round.
 """
 
 from __future__ import annotations
@@ -71,7 +72,9 @@ class Joining:
         self._sync = SnapshotSync(links, genesis, settings=settings)
         self._pacer = Pacer(rest_seconds=0)
         self._set_aside: set[ReplicaId] = set()
-        """Peers that offered what nobody gave."""
+        """Peers that offered what nobody gave, or that they took back."""
+        self._begun_from: set[ReplicaId] = set()
+        """Peers that offered the snapshot that was begun, since this node's start."""
         self._stage = "looking for a snapshot"
 
     @property
@@ -109,11 +112,17 @@ class Joining:
             if begun is not None:
                 for offer in await self._sync.find_offers(peers, height=begun.height):
                     if offer.snapshot.header == begun.header:
+                        self._begun_from |= offer.peers
                         return offer
-            offers = await self._sync.find_offers(peers)
+            # Who took it back could offer it anew each time, and have nothing but it begun.
+            self._set_aside |= self._begun_from
+            self._begun_from.clear()
+            offers = await self._sync.find_offers([peer for peer in peers if peer not in self._set_aside])
             if offers:
                 best = max(offers, key=self._rank)
-                self._begin(best.snapshot)
+                if begun is None or best.snapshot.header != begun.header:
+                    self._begin(best.snapshot)
+                self._begun_from |= best.peers
                 return best
             # Nothing else is on offer: those that got nowhere may have been down, or asked too often.
             self._set_aside.clear()
@@ -121,8 +130,8 @@ class Joining:
 
     def _rank(self, offer: Offer) -> tuple[bool, int]:
         """A snapshot that an honest peer has, for all that is known, comes first; then the newer one."""
-        is_backed = len(offer.peers) > self._genesis.replica_set.quorum.faults_max
-        return is_backed, offer.snapshot.height
+        faults_max = max(self._genesis.replica_set.quorum.faults_max, offer.faults_max)
+        return len(offer.peers) > faults_max, offer.snapshot.height
 
     def _read_begun(self) -> VerifiedManifest | None:
         path = self._folders.joining / MANIFEST_FILE

@@ -83,6 +83,13 @@ class Offer:
     snapshot: VerifiedManifest
     peers: set[ReplicaId]
 
+    @property
+    def faults_max(self) -> int:
+        """Peers that may be faulty in the newest replica set that the manifest names."""
+        changes = self.snapshot.manifest.epoch_changes
+        newest = changes[-1].replica_set if changes else self.snapshot.genesis.replica_set
+        return newest.quorum.faults_max
+
 
 class SnapshotSync:
     """Fetches for one joining node; all methods on the event loop."""

@@ -96,6 +96,7 @@ BOUNDS: Final = {
     "network.doors:Door._unheard": "sockets_max, and as many again within one silence_ms_max",
     "network.equivocation_reports:EquivocationReports._reported": "REMEMBERED_MAX",
     "network.equivocation_reports:EquivocationReports._sending": "SENDING_MAX",
+    "network.joining:Joining._begun_from": NODES,
     "network.joining:Joining._set_aside": NODES,
     "network.ledger_application:LedgerApplication._kept": "proposals_kept_max",
     "network.ledger_application:LedgerApplication._recent": "recent_blocks_max",

@@ -88,6 +88,17 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        name="snapshot_that_is_taken_back_begun_for_ever",
+        rule="L5",
+        history="An earlier version of our own: one part in each fetch was enough to be believed, and to "
+        "offer the same snapshot again.",
+        edits=(Edit("network.joining:Joining._choose", "self._set_aside |= self._begun_from", "pass"),),
+        caught_by=NamedTest(
+            JOINING_TESTS
+            + "test_l5_a_peer_that_gives_one_part_and_takes_its_snapshot_back_keeps_no_node_from_joining"
+        ),
+    ),
+    Mutant(
         name="node_that_runs_twice_goes_on_voting",
         rule="P6",
         history="Validators that ran twice with one key after a failover, and were slashed.",

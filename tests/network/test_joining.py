@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import msgspec
 import pytest
 
-from consensus.replica_set import ReplicaId
+from consensus.replica_set import Member, ReplicaId, ReplicaSet
 from crypto.encoding import decode_as, encode
 from ledger.chain import Chain
 from ledger.chunk_file import ChunkFile, ChunkKind
 from ledger.settings import StoreSettings
-from ledger.snapshot import decode_manifest
+from ledger.snapshot import VerifiedManifest, decode_manifest
 from network import joining as joining_module
 from network import snapshot_sync
 from network.joining import JoinFolders, Joining
 from network.requests import RequestKind
 from network.snapshot_serving import MANIFEST, SnapshotAnswer, SnapshotRequest
-from network.snapshot_sync import SnapshotSync
+from network.snapshot_sync import Offer, SnapshotSync
 from tests.ledger.snapshot_source import Source
 from tests.network.snapshot_peers import Answer, Peers, offer_only, read_request, serve, silent
 
@@ -214,6 +218,34 @@ async def test_a_peer_that_offers_a_newer_snapshot_each_time_costs_one_fetch_in_
 
 
 @pytest.mark.usefixtures("no_pauses")
+@pytest.mark.parametrize("offers_newer_ones", [True, False])
+async def test_l5_a_peer_that_gives_one_part_and_takes_its_snapshot_back_keeps_no_node_from_joining(
+    source: Source, grow: Callable[[], Source], offers_newer_ones: bool
+) -> None:
+    """One part of so few is more than a twentieth; then it offers the same once more, or another."""
+    peers = Peers({1: serve(source, answer_bytes=1 << 20)})
+    later = [serve(grow(), answer_bytes=1 << 20) for _ in range(4 if offers_newer_ones else 1)]
+    turns, has_given = itertools.chain(later[1:], itertools.repeat(later[-1])), False
+    offered = later[0]
+
+    def answer(payload: bytes) -> bytes | None:
+        nonlocal offered, has_given
+        request = read_request(payload)
+        if has_given and (request.kind != MANIFEST or request.height):
+            return None
+        if has_given:
+            offered = next(turns)
+        has_given = request.kind != MANIFEST
+        return offered(payload)
+
+    peers.answers[2] = answer
+    async with asyncio.timeout(60):
+        assert await join(source, peers).run() == 30
+    heights = [request.height for _, request in peers.asked if request.kind != MANIFEST]
+    assert [height for height, _ in itertools.groupby(heights)] == [31, 30]
+
+
+@pytest.mark.usefixtures("no_pauses")
 @pytest.mark.parametrize("still_offered", [True, False])
 async def test_a_snapshot_that_was_begun_and_that_nobody_gives_any_more_is_left_for_another(
     source: Source, grow: Callable[[], Source], still_offered: bool
@@ -242,6 +274,21 @@ async def test_a_snapshot_of_more_peers_than_may_be_faulty_comes_before_a_newer_
     async with asyncio.timeout(60):
         assert await join(source, peers).run() == 30
     assert {request.height for _, request in peers.asked if request.kind != MANIFEST} == {30}
+
+
+def test_how_many_peers_may_be_faulty_is_told_by_the_set_of_now_where_that_of_the_genesis_was_smaller(
+    source: Source,
+) -> None:
+    members = tuple(Member(one, bytes([one]) * 32, bytes([one]) * 16) for one in range(10))
+    change: Any = SimpleNamespace(replica_set=ReplicaSet(1, members))
+    manifest = msgspec.structs.replace(source.manifest, epoch_changes=(change,))
+    grown = dataclasses.replace(source.verified, manifest=manifest)
+
+    def is_backed(snapshot: VerifiedManifest, count: int) -> bool:
+        return join(source, Peers({}))._rank(Offer(snapshot, set(map(ReplicaId, range(count)))))[0]
+
+    assert [count for count in range(6) if is_backed(source.verified, count)] == [2, 3, 4, 5]
+    assert [count for count in range(6) if is_backed(grown, count)] == [4, 5]
 
 
 @pytest.mark.usefixtures("no_pauses")
