@@ -2,7 +2,8 @@
 
 One peer is asked at a time, for one batch, the one that showed the certificate first; then the next. What it
 sends is verified before it is applied (`ledger.block_sync`), so a lying peer costs one request and is passed
-over, and one that helps as slowly as it may costs one time limit in each round.
+over, and one that helps as slowly as it may costs one time limit in each round. Where nobody gives a whole
+batch, those that had nothing are asked again: one peer that gives little is not all that there is.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Annotated, Protocol
 
 import structlog
@@ -58,7 +60,7 @@ class JoinPolicy(Protocol):
 
     async def is_far_behind(self, target: int) -> bool: ...
 
-    def needs_snapshot(self) -> bool: ...
+    def needs_snapshot(self, declined: int, faults_max: int) -> bool: ...
 
     async def close(self) -> None: ...
 
@@ -74,6 +76,16 @@ Raises BlockRefused for the peer's fault; anything else must stop the node."""
 OnSynced = Callable[[Height, bytes, Certificate, ReplicaSet, Certificate | None], None]
 """Height, digest and certificate of the head; the next height's set, and the certificate that closed the
 epoch before it."""
+
+
+class _Help(IntEnum):
+    """What one answer was worth."""
+
+    NONE = 0
+    SOME = 1
+    """The head moved."""
+    BATCH = 2
+    """By all that was asked for, or by what fills half an answer."""
 
 
 @dataclass(slots=True)
@@ -119,7 +131,7 @@ class BlockSync:
         self._source = ReplicaId(0)
         self._task: asyncio.Task[None] | None = None
         self._declined: set[ReplicaId] = set()
-        """Peers that had no block above the head in this run, since block sync moved it last."""
+        """Peers that had no block above the head when they were asked last, in this run."""
         self.counters = SyncCounters()
 
     @property
@@ -153,35 +165,54 @@ class BlockSync:
     async def _run(self) -> None:
         try:
             # Each peer is asked for one batch in turn, so that none can hold the node back by its own
-            # pace; who did not help is asked no more. When nobody is left, the replica asks again in its
-            # own time.
+            # pace; who did not help is asked no more while others give whole batches. When nobody helps,
+            # the replica asks again in its own time.
             if self._join_policy is not None and await self._join_policy.is_far_behind(self._target):
                 self._on_join()
                 return
             self._declined.clear()
             useless: set[ReplicaId] = set()
-            while peers := [peer for peer in self._order_peers() if peer not in useless]:
-                for peer in peers:
-                    if self._chain.head.height >= self._target:
-                        return
-                    if not await self._take_from(peer):
-                        useless.add(peer)
-            if self._is_stuck():
-                self._on_join()
+            while self._is_behind:
+                help_max = await self._ask_in_turn(useless)
+                if self._is_behind and self._is_stuck(help_max):
+                    self._on_join()
+                    return
+                if help_max is _Help.NONE:
+                    return
+                if help_max is _Help.SOME:
+                    useless.clear()
         except asyncio.CancelledError:
             raise
         except BaseException as error:
             self._on_failure(error)
 
-    def _is_stuck(self) -> bool:
-        """After a run in which nobody gave the next block, and one honest peer at least did not have it."""
-        faults_max = self._chain.epoch.replica_set.quorum.faults_max
-        if self._join_policy is None or len(self._declined) <= faults_max:
-            return False
-        return self._join_policy.needs_snapshot()
+    @property
+    def _is_behind(self) -> bool:
+        return self._chain.head.height < self._target
 
-    async def _take_from(self, peer: ReplicaId) -> bool:
-        """One batch of blocks; True when the head moved."""
+    async def _ask_in_turn(self, useless: set[ReplicaId]) -> _Help:
+        """The most that one peer helped; those that did not help become useless."""
+        help_max = _Help.NONE
+        for peer in [peer for peer in self._order_peers() if peer not in useless]:
+            if not self._is_behind:
+                break
+            helped = await self._take_from(peer)
+            if helped is _Help.NONE:
+                useless.add(peer)
+            help_max = max(help_max, helped)
+        return help_max
+
+    def _is_stuck(self, help_max: _Help) -> bool:
+        """After a round in which some peer did not have the next block, whoever else gave it."""
+        faults_max = self._chain.epoch.replica_set.quorum.faults_max
+        declined = len(self._declined)
+        # Of a set that has shrunk meanwhile fewer may be faulty, which the policy finds out.
+        if self._join_policy is None or not declined or (help_max is _Help.BATCH and declined <= faults_max):
+            return False
+        return self._join_policy.needs_snapshot(declined, faults_max)
+
+    async def _take_from(self, peer: ReplicaId) -> _Help:
+        """Ask for one batch of blocks, and apply what comes."""
         head = self._chain.head.height
         count = min(self._settings.sync_blocks_max, self._target - head)
         try:
@@ -193,14 +224,18 @@ class BlockSync:
             )
         except RequestFailed:
             self.counters.unanswered += 1
-            return False
+            return _Help.NONE
         if answer is None:
             self._declined.add(peer)
-            return False
+            return _Help.NONE
+        helped = _Help.SOME
         try:
-            for block in self._decode(answer, count):
+            blocks = self._decode(answer, count)
+            for block in blocks:
                 if await self._apply(block):
                     self.counters.blocks += 1
+            if len(blocks) == count or len(answer) >= self._settings.answer_bytes_max // 2:
+                helped = _Help.BATCH
         except EpochUnknown as error:
             # Not held against the peer: after a recovery it is the one that is right.
             self.counters.refused += 1
@@ -209,7 +244,10 @@ class BlockSync:
             self.counters.refused += 1
             _log.warning("block refused", replica=peer, height=self._chain.head.height + 1, reason=str(error))
             self._links.penalise(peer, f"block sync: {error}")
-        return self._report(head)
+        if not self._report(head):
+            return _Help.NONE
+        self._declined.discard(peer)
+        return helped
 
     def _decode(self, answer: bytes, count_max: int) -> tuple[SyncBlock, ...]:
         """Raises EncodingError, or BlockRefused for more blocks than were asked for.
@@ -226,7 +264,6 @@ class BlockSync:
         head = self._chain.head
         if head.height == height_before or head.certificate is None:
             return False
-        self._declined.clear()
         epoch = self._chain.epoch
         self._on_synced(Height(head.height), head.digest, head.certificate, epoch.replica_set, epoch.closing)
         return True

@@ -4,10 +4,11 @@ A node that is a little behind fetches blocks. It needs a snapshot where the blo
 at every peer, and spares itself much time where it has no block at all and the others have thousands.
 
 Joining ends the life of a replica, so nothing that a peer merely says brings it about. A node is stuck only
-when more peers than may be faulty have no block above its head, and a manifest that the genesis vouches for
-has its window begin above the block that the node lacks next. Such a manifest proves that the others are
-ahead by the longest expiry of a transaction, and whoever has pruned that block has one. All of it is compared
-with the head as it is then: a block that commits while a peer holds its answer back sends nobody away.
+when more peers than may be faulty have no block above its head, the others give less than a batch in the time
+that it waits, and a manifest that the genesis vouches for has its window begin above the block that the node
+lacks next. Such a manifest proves that the others are ahead by the longest expiry of a transaction, and
+whoever has pruned that block has one. All of it is compared with the head as it is then: a block that commits
+while a peer holds its answer back sends nobody away.
 """
 
 from __future__ import annotations
@@ -41,11 +42,12 @@ class JoinPolicy:
         self._sync = SnapshotSync(links, genesis, settings=self._settings)
         self._clock_ms = clock_ms
         self._next_ms = 0
-        self._stuck_height = -1
-        self._stuck_since_ms = 0
-        self._looking: asyncio.Task[int] | None = None
-        self._base_max = 0
-        """The greatest lower end of a window that a verified manifest has shown."""
+        self._waiting_height = -self._settings.sync_blocks_max
+        self._waiting_since_ms = 0
+        self._looking: asyncio.Task[tuple[int, int]] | None = None
+        self._shown = 0, 0
+        """The greatest lower end of a window that a verified manifest has shown, and how many may be faulty
+        in the newest set that it names."""
 
     async def is_far_behind(self, target: int) -> bool:
         """Whether this node has no block, and a snapshot spares it more of them than it would rather fetch.
@@ -58,21 +60,23 @@ class JoinPolicy:
         offers = await self._sync.find_offers(self._links.connected)
         return self._get_height() == 0 and any(offer.snapshot.height >= blocks_min for offer in offers)
 
-    def needs_snapshot(self) -> bool:
-        """Whether this node is stuck; to be asked each time that more peers than may be faulty have had no
-        block above its head, and none has given any.
+    def needs_snapshot(self, declined: int, faults_max: int) -> bool:
+        """Whether this node is stuck; to be asked each time that peers have had no block above its head.
 
-        Peers are asked for manifests beside whoever asks here, who is told the next time.
+        So many have `declined`, and `faults_max` of the replica set that the node knows may be faulty; where
+        a newer set is smaller, that one's count. Peers are asked for manifests beside whoever asks here, who
+        is told the next time.
         """
         height, now_ms = self._get_height(), self._clock_ms()
-        if height != self._stuck_height:
-            self._stuck_height, self._stuck_since_ms = height, now_ms
-        if now_ms - self._stuck_since_ms < self._settings.join_wait_ms:
+        if height - self._waiting_height >= self._settings.sync_blocks_max:
+            self._waiting_height, self._waiting_since_ms = height, now_ms
+        if now_ms - self._waiting_since_ms < self._settings.join_wait_ms:
             return False
         if self._looking is not None and self._looking.done():
-            self._base_max = max(self._base_max, self._looking.result())
+            self._shown = max(self._shown, self._looking.result())
             self._looking = None
-        if self._base_max > height + 1:
+        base, faults_max_then = self._shown
+        if base > height + 1 and declined > min(faults_max, faults_max_then):
             return True
         if self._looking is None and self._is_due():
             self._looking = asyncio.create_task(self._find_base())
@@ -83,9 +87,9 @@ class JoinPolicy:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
 
-    async def _find_base(self) -> int:
+    async def _find_base(self) -> tuple[int, int]:
         offers = await self._sync.find_offers(self._links.connected)
-        return max((offer.snapshot.base for offer in offers), default=0)
+        return max(((offer.snapshot.base, offer.faults_max) for offer in offers), default=(0, 0))
 
     def _is_due(self) -> bool:
         """Whether peers may be asked for manifests again; if so, it is not for a while afterwards."""

@@ -112,7 +112,7 @@ class FetchSettings:
     join_blocks_min: int = 2_000
     """A node without any block that is so far behind looks for a snapshot before it fetches blocks."""
     join_wait_ms: int = 2_000
-    """For how long no peer gives the next block before a node may be stuck: links may still be coming up."""
+    """For how long peers give less than a batch before a node may be stuck: links may still be coming up."""
     join_retry_ms: int = 10_000
     """Before a node that is stuck looks for a snapshot again."""
 

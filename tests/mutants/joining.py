@@ -68,8 +68,8 @@ MUTANTS = (
         edits=(
             Edit(
                 "network.join_policy:JoinPolicy.needs_snapshot",
-                "if self._base_max > height + 1:",
-                "if self._base_max > 0:",
+                "if base > height + 1 and",
+                "if base > 0 and",
             ),
         ),
         caught_by=NamedTest(

@@ -31,9 +31,12 @@ def make_block(height: int) -> SyncBlock:
     return SyncBlock(header=b"header", certificate=certificate, transactions=(b"t" * 100,))
 
 
-FOUNDERS = CurrentEpoch(
-    replica_set=ReplicaSet(0, (Member(0, bytes(32), bytes(16)),)), base_height=0, closing=None
-)
+def make_epoch(count: int) -> CurrentEpoch:
+    members = tuple(Member(replica, bytes([replica]) * 32, bytes([replica]) * 16) for replica in range(count))
+    return CurrentEpoch(replica_set=ReplicaSet(0, members), base_height=0, closing=None)
+
+
+FOUNDERS = make_epoch(1)
 
 
 @dataclass
@@ -95,6 +98,7 @@ class Policy:
     """Joins whenever it is asked in one of these two situations."""
 
     joins_when_stuck: bool
+    declined: list[tuple[int, int]] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
     joined: int = 0
 
@@ -102,8 +106,9 @@ class Policy:
         self.targets.append(target)
         return not self.joins_when_stuck
 
-    def needs_snapshot(self) -> bool:
-        return self.joins_when_stuck
+    def needs_snapshot(self, declined: int, faults_max: int) -> bool:
+        self.declined.append((declined, faults_max))
+        return self.joins_when_stuck and declined > faults_max
 
     async def close(self) -> None:
         pass
@@ -202,10 +207,8 @@ async def test_a_peer_that_answers_with_no_blocks_does_not_hide_that_nobody_has_
 async def test_more_peers_than_may_be_faulty_have_no_block_in_one_run_before_a_node_is_stuck(
     runs: list[set[int]], joined: int
 ) -> None:
-    founders = tuple(Member(replica, bytes([replica]) * 32, bytes([replica]) * 16) for replica in range(4))
-    epoch = CurrentEpoch(replica_set=ReplicaSet(0, founders), base_height=0, closing=None)
     policy = Policy(joins_when_stuck=True)
-    world = make_world({}, FakeChain(height=3, epoch=epoch), policy)
+    world = make_world({}, FakeChain(height=3, epoch=make_epoch(4)), policy)
     for declining in runs:
         world.links.answers = {peer: decline if peer in declining else fail for peer in (1, 2, 3)}
         world.sync.request(10, ReplicaId(1))
@@ -213,19 +216,58 @@ async def test_more_peers_than_may_be_faulty_have_no_block_in_one_run_before_a_n
     assert policy.joined == joined
 
 
-async def test_peers_that_had_no_block_of_another_height_do_not_count() -> None:
-    def give_once(payload: bytes) -> bytes | None:
-        world.links.answers[2] = fail
-        return serve(4)(payload)
+def drip(chain: FakeChain, height_max: int = 250) -> Answer:
+    """A peer that gives one block at a time, whatever it is asked for."""
+    return lambda payload: serve(min(chain.height + 1, height_max))(payload)
+
+
+async def test_l5_a_peer_that_gives_one_block_at_a_time_keeps_no_node_from_joining() -> None:
+    policy = Policy(joins_when_stuck=True)
+    world = make_world({2: decline, 3: decline}, FakeChain(height=3, epoch=make_epoch(4)), policy)
+    world.links.answers[1] = drip(world.chain)
+    world.sync.request(200, ReplicaId(1))
+    await world.finish()
+    assert policy.joined == 1
+    assert world.links.asked == [1, 2, 3]
+
+
+async def test_l5_a_peer_that_had_no_block_once_is_asked_again_while_the_others_give_little() -> None:
+    def lag(payload: bytes) -> bytes | None:
+        return serve(3 if world.chain.height == 4 else 200)(payload)
 
     policy = Policy(joins_when_stuck=True)
-    world = make_world({1: decline, 2: give_once}, policy=policy)
-    for _ in range(2):
-        world.sync.request(10, ReplicaId(1))
-        await world.finish()
-        world.links.answers[1] = fail
-    assert world.chain.height == 4
-    assert policy.joined == 0
+    world = make_world({2: lag, 3: fail}, FakeChain(height=3, epoch=make_epoch(4)), policy)
+    world.links.answers[1] = drip(world.chain)
+    world.sync.request(200, ReplicaId(1))
+    await world.finish()
+    assert world.chain.height == 200
+    assert world.links.asked.count(1) <= 200 // SETTINGS.sync_blocks_max
+    # Who was silent does not hold up whole batches again and again.
+    assert world.links.asked.count(3) == 2
+    assert policy.declined == [(1, 1)]
+
+
+async def test_a_peer_that_gave_a_block_since_does_not_count_among_those_that_have_none() -> None:
+    chain = FakeChain(height=3, epoch=make_epoch(7))
+    policy = Policy(joins_when_stuck=True)
+
+    def give(*heights: int) -> Answer:
+        """One block at a time, of these heights only."""
+        return lambda payload: drip(chain)(payload) if chain.height + 1 in heights else None
+
+    world = make_world({1: give(5), 2: give(4), 3: give(6)}, chain, policy)
+    world.sync.request(20, ReplicaId(1))
+    await world.finish()
+    assert chain.height == 6
+    assert policy.declined == [(2, 2), (1, 2), (3, 2)], "1 and 3 lacked one; then 2 did; then nobody had any"
+
+
+async def test_how_many_of_a_smaller_set_may_be_faulty_is_left_to_the_policy() -> None:
+    policy = Policy(joins_when_stuck=True)
+    world = make_world(dict.fromkeys((1, 2, 3), decline), FakeChain(height=3, epoch=make_epoch(10)), policy)
+    world.sync.request(10, ReplicaId(1))
+    await world.finish()
+    assert policy.declined == [(3, 3)]
 
 
 async def test_a_node_that_is_far_behind_joins_before_it_fetches_a_block() -> None:
@@ -242,7 +284,7 @@ async def test_silence_lies_and_one_peer_without_blocks_send_nobody_to_join(
     answers: dict[int, Answer],
 ) -> None:
     policy = Policy(joins_when_stuck=True)
-    world = make_world(answers, policy=policy)
+    world = make_world(answers, FakeChain(epoch=make_epoch(4)), policy)
     world.sync.request(10, ReplicaId(1))
     await world.finish()
     assert policy.joined == 0
@@ -301,10 +343,8 @@ async def test_more_blocks_than_asked_for_are_refused_so_that_consensus_is_not_o
 
 
 async def test_a_peer_that_gives_one_block_at_a_time_does_not_hold_the_node_back() -> None:
-    def drip(payload: bytes) -> bytes | None:
-        return encode(((make_block(world.chain.height + 1),),))
-
-    world = make_world({1: drip, 2: serve(20)})
+    world = make_world({2: serve(20)})
+    world.links.answers[1] = drip(world.chain)
     world.sync.request(20, ReplicaId(1))
     await world.finish()
     assert world.chain.height == 20

@@ -47,13 +47,13 @@ class Node:
 
         return answer
 
-    async def needs_snapshot(self) -> bool:
+    async def needs_snapshot(self, declined: int = 2, faults_max: int = 1) -> bool:
         """Asked for as long as it looks what there is, and once more."""
-        if self.policy.needs_snapshot():
+        if self.policy.needs_snapshot(declined, faults_max):
             return True
         if self.policy._looking is not None:
             await asyncio.wait((self.policy._looking,))
-        return self.policy.needs_snapshot()
+        return self.policy.needs_snapshot(declined, faults_max)
 
 
 @pytest.mark.parametrize(
@@ -112,18 +112,45 @@ async def test_l5_an_empty_node_that_gets_a_block_while_it_looks_for_a_snapshot_
     assert node.height > 0
 
 
-async def test_a_node_is_stuck_only_when_the_next_block_was_not_to_be_had_for_a_while(source: Source) -> None:
-    node = Node(source, 5, settings=FetchSettings())
+async def test_a_node_is_stuck_only_when_no_whole_batch_was_to_be_had_for_a_while(source: Source) -> None:
+    node = Node(source, 5, settings=FetchSettings(sync_blocks_max=8))
     assert not await node.needs_snapshot()
     node.now_ms += 1_999
     assert not await node.needs_snapshot()
-    node.height = 6
+    node.height += 8
     assert not await node.needs_snapshot()
     node.now_ms += 1_999
     assert not await node.needs_snapshot()
     assert node.peers.asked == []
     node.now_ms += 1
     assert await node.needs_snapshot()
+
+
+async def test_l5_single_blocks_do_not_begin_the_wait_anew(source: Source) -> None:
+    node = Node(source, 5, settings=FetchSettings(sync_blocks_max=8))
+    assert not await node.needs_snapshot()
+    for _ in range(4):
+        node.now_ms += 500
+        node.height += 1
+        stuck = await node.needs_snapshot()
+    assert stuck
+
+
+@pytest.mark.parametrize(
+    ("declined", "faults_max", "expected"),
+    [
+        (1, 1, False),
+        (2, 1, True),
+        (2, 3, True),  # Of the four members of now one may be faulty, of the ten before three.
+        (1, 3, False),
+        (1, 0, True),
+    ],
+)
+async def test_more_peers_decline_than_may_be_faulty_in_the_smaller_of_the_sets_of_then_and_now(
+    source: Source, declined: int, faults_max: int, expected: bool
+) -> None:
+    assert source.verified.genesis.replica_set.quorum.faults_max == 1
+    assert await Node(source, 5).needs_snapshot(declined, faults_max) is expected
 
 
 async def test_peers_are_asked_for_manifests_once_in_a_while_and_never_after_the_end(source: Source) -> None:
@@ -134,7 +161,7 @@ async def test_peers_are_asked_for_manifests_once_in_a_while_and_never_after_the
     assert not await node.needs_snapshot()
     assert len(node.peers.asked) == asked
     node.now_ms += 10_000
-    assert not node.policy.needs_snapshot()
+    assert not node.policy.needs_snapshot(2, 1)
     looking = node.policy._looking
     await node.policy.close()
     assert looking is not None
