@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from config.settings import ENVIRONMENT_PREFIX, FileSettings
-from config.settings_model import INTEGER_MAX, get_item_kind, get_upper_bound, get_visible_fields
+from config.settings_model import (
+    INTEGER_MAX,
+    get_item_kind,
+    get_lower_bound,
+    get_upper_bound,
+    get_visible_fields,
+)
 
 _HEAD: Final = f"""\
 # Settings
@@ -66,8 +72,10 @@ def _walk(kind: type[Any], section: str) -> Iterator[Setting]:
         item = get_item_kind(hint)
         name = f"{section}.{field.name}".strip(".")
         if item is None:
-            bound = get_upper_bound(kind, field.name)
-            meaning = meanings[field.name] + (f" At most {bound}." if bound < INTEGER_MAX else "")
+            low, high = get_lower_bound(kind, field.name), get_upper_bound(kind, field.name)
+            meaning = meanings[field.name]
+            meaning += f" At least {low}." if low > 1 else ""
+            meaning += f" At most {high}." if high < INTEGER_MAX else ""
             yield Setting(section=section, key=field.name, default=_format_default(field), meaning=meaning)
         elif item is hint:
             tables.append((name, item))

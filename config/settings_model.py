@@ -16,6 +16,8 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from config.errors import Fault
+from ledger.chunk_file import CHUNK_BYTES_MAX
+from network.snapshot_sync import PIECES_MAX
 
 _CONFIG: Final = ConfigDict(extra="forbid", strict=True)
 INTEGER_MAX: Final = 2**53
@@ -64,6 +66,17 @@ def get_upper_bound(kind: type[Any], name: str) -> int:
     return _UPPER_BOUNDS.get(kind.__qualname__, {}).get(name, INTEGER_MAX)
 
 
+def get_lower_bound(kind: type[Any], name: str) -> int:
+    """The least that a file may say for an integer: no count or size is negative, no bound is nothing."""
+    is_bound = name.endswith(("_max", "_bytes", "_interval_ms", "_timeout_ms"))
+    return _LOWER_BOUNDS.get(kind.__qualname__, {}).get(name, 1 if is_bound else 0)
+
+
+_LOWER_BOUNDS: Final = {
+    # Or the longest part of a snapshot needs more pieces than peers take, and they call that a lie.
+    "FetchSettings": {"answer_bytes_max": CHUNK_BYTES_MAX // PIECES_MAX}
+}
+
 _UPPER_BOUNDS: Final = {
     # However long there was no quorum: once it is back, commits resume soon after this time (rule L1).
     "ReplicaSettings": {"view_timeout_ms_max": 10_000}
@@ -99,15 +112,14 @@ def _build_model(kind: type[Any]) -> type[BaseModel]:
 
 
 def _constrain(kind: type[Any], name: str, hint: Any) -> Any:
-    """No count or size is negative, no bound is nothing, a port is a port."""
+    """An integer is within its bounds, a port is a port."""
     if hint is bytes:
         return Annotated[bytes, BeforeValidator(_read_hex)]
     if hint is not int:
         return hint
     if name == "port" or name.endswith("_port"):
         return Annotated[int, Field(ge=0, le=65_535)]
-    is_bound = name.endswith(("_max", "_bytes", "_interval_ms", "_timeout_ms"))
-    return Annotated[int, Field(ge=1 if is_bound else 0, le=get_upper_bound(kind, name))]
+    return Annotated[int, Field(ge=get_lower_bound(kind, name), le=get_upper_bound(kind, name))]
 
 
 def _read_hex(value: object) -> bytes:

@@ -64,6 +64,12 @@ REFUSED: dict[str, Case] = {
     ),
     "own peer": ("replica = 1", "replica = 0", "-", "peers: replica 0 is this node itself; "),
     "bound of nothing": add("driver", "peer_messages_max = 0", "peer_messages_max", "at least 1"),
+    "answers too small for a snapshot": add(
+        "network.fetch",
+        "answer_bytes_max = 131071",
+        "answer_bytes_max",
+        "131071 found, at least 131072 expected",
+    ),
     "beyond 2^53": add("driver", f"peer_bytes_max = {2**60}", "peer_bytes_max", "at most"),
     "nested unknown": add("ledger.mempool", "bytes_mx = 1", "bytes_mx", "bytes_max expected"),
     "what the genesis fixes": add("consensus", "blocks_per_primary = 1", "blocks_per_primary", "unknown key"),
