@@ -3,7 +3,9 @@
 A clock that is behind shows at once: no block is of a later time than its proposer's clock, within the
 tolerance. A clock that is ahead looks like a ledger that has paused, or like blocks that this node is only
 now catching up with. So it counts as ahead only once blocks, each the newest that is known to be final, have
-kept coming for a while and every one was old: a ledger that goes on soon brings one of the present.
+kept coming for a while and every one was old: a ledger that goes on soon brings one of the present. Where a
+node catches up with a later epoch it knows of nothing final above its head, since it cannot verify it; so
+what block sync brings counts only when it is the very block that a certificate was known of.
 """
 
 from __future__ import annotations
@@ -37,13 +39,16 @@ class ClockWatch:
         *,
         delay_ms_max: int,
         get_certified_height: Callable[[], int],
+        is_syncing: Callable[[], bool],
         clock: Clock = read_clock,
     ) -> None:
-        """`delay_ms_max` is how long a fresh block may take, from its time until it is final here."""
+        """`delay_ms_max` is how long a fresh block may take, from its time until it is final here;
+        `is_syncing` tells whether block sync is at work."""
         self._chain = chain
         self._tolerance_ms = chain.genesis.parameters.clock_tolerance_ms
         self._age_ms_max = self._tolerance_ms + delay_ms_max
         self._get_certified_height = get_certified_height
+        self._is_syncing = is_syncing
         self._clock = clock
         self._late_blocks = 0
         self._late_span_ms = (0, 0)
@@ -62,7 +67,8 @@ class ClockWatch:
 
     def on_block(self, block: CommittedBlock) -> None:
         # What this node catches up with is old for another reason.
-        if block.header.height >= self._get_certified_height():
+        above = block.header.height - self._get_certified_height()
+        if above == 0 or (above > 0 and not self._is_syncing()):
             self._note_age(block.header.time_ms)
         self._tell()
 

@@ -82,6 +82,7 @@ class Parts:
             chain,
             delay_ms_max=settings.consensus.view_timeout_ms,
             get_certified_height=lambda: self.driver.status.certified_height,
+            is_syncing=lambda: self.block_sync.is_running,
         )
         shelf = SnapshotShelf(settings.folder.snapshots_directory)
         self.snapshots = SnapshotKeeper(

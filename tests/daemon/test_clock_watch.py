@@ -23,6 +23,7 @@ class World:
         self.now_ms = NOW_MS
         self.shift_ms = shift_ms
         self.certified_height = 0
+        self.is_syncing = False
         self.head = SimpleNamespace(header=SimpleNamespace(height=0, time_ms=NOW_MS))
         chain: Any = SimpleNamespace(
             genesis=SimpleNamespace(parameters=SimpleNamespace(clock_tolerance_ms=TOLERANCE_MS)),
@@ -33,6 +34,7 @@ class World:
                 chain,
                 delay_ms_max=DELAY_MS,
                 get_certified_height=lambda: self.certified_height,
+                is_syncing=lambda: self.is_syncing,
                 clock=lambda: (self.now_ms, self.now_ms + self.shift_ms),
             )
 
@@ -105,6 +107,26 @@ def test_what_a_node_catches_up_with_says_nothing_of_its_clock() -> None:
     world.add_blocks(9_999, interval_ms=1_000, age_ms=DAY_MS)
     assert world.watch.offset_ms == 0
     assert world.lines == []
+
+
+def test_rule_E3_what_is_fetched_from_a_later_epoch_says_nothing_of_its_clock() -> None:
+    """No certificate of it can be verified here, so nothing is known to be final above the head."""
+    world = World()
+    world.is_syncing = True
+    for _ in range(1_000):
+        world.certified_height = world.head.header.height
+        world.add_blocks(1, interval_ms=1_000, age_ms=7 * DAY_MS)
+    assert world.watch.offset_ms == 0
+    assert world.lines == []
+
+
+def test_rule_E3_a_clock_that_is_ahead_shows_where_each_block_is_fetched_by_its_certificate() -> None:
+    world = World(DAY_MS)
+    world.is_syncing = True
+    for _ in range(1 + LATE_SPAN_MS_MIN // 5_000):
+        world.certified_height = world.head.header.height + 1
+        world.add_blocks(1, interval_ms=5_000)
+    assert world.watch.offset_ms == DAY_MS
 
 
 def test_the_log_says_it_in_one_line_and_again_after_a_while_or_on_the_other_side() -> None:
