@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from bench.processes import NodeProcess
 
 
 @contextmanager
 def standing_still(*nodes: NodeProcess) -> Iterator[None]:
-    for node in nodes:
-        os.kill(node.process_id, signal.SIGSTOP)
-    try:
-        yield
-    finally:
+    with ExitStack() as stopped:
         for node in nodes:
-            os.kill(node.process_id, signal.SIGCONT)
+            os.kill(node.process_id, signal.SIGSTOP)
+            stopped.callback(os.kill, node.process_id, signal.SIGCONT)
+        yield

@@ -50,8 +50,8 @@ async def find(source: Source, peers: Peers) -> list[Offer]:
 async def test_one_whose_manifest_comes_slowly_piece_by_piece_does_not_hold_up_what_others_offer(
     source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot_sync, "MANIFEST_SECONDS", 0.3)
-    peers = SlowPeers(source, slow={0}, count=2, seconds=0.2)
+    monkeypatch.setattr(snapshot_sync, "MANIFEST_SECONDS", 1.0)
+    peers = SlowPeers(source, slow={0}, count=2, seconds=0.4)
     assert len(source.offered.manifest) > 2 * 2_000, "it comes in pieces"
     (offer,) = await find(source, peers)
     assert offer.peers == {1}
@@ -61,7 +61,7 @@ async def test_one_whose_manifest_comes_slowly_piece_by_piece_does_not_hold_up_w
 async def test_what_has_come_when_the_time_for_all_of_them_is_over_is_on_offer(
     source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot_sync, "FIND_SECONDS", 0.3)
+    monkeypatch.setattr(snapshot_sync, "FIND_SECONDS", 1.0)
     monkeypatch.setattr(snapshot_sync, "MANIFEST_SECONDS", 60)
     (offer,) = await find(source, SlowPeers(source, slow={0, 2}, count=3, seconds=60))
     assert offer.peers == {1}
