@@ -252,7 +252,7 @@ class BlockSync:
     def _decode(self, answer: bytes, count_max: int) -> tuple[SyncBlock, ...]:
         """Raises EncodingError, or BlockRefused for more blocks than were asked for.
 
-        Consensus may be at work right above these, and must not be overtaken there.
+        More would take the ledger further ahead of the replica than was asked for.
         """
         size_max = SYNC_BLOCK_BYTES_MAX + self._settings.answer_bytes_max
         blocks = decode_as(_Blocks, answer, size_max=size_max).blocks
