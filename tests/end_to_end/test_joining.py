@@ -178,8 +178,8 @@ async def test_a_joining_node_that_is_killed_goes_on_with_what_it_had(
     victim, audit = processes.nodes[3], NetworkAudit(network)
     for node in processes.nodes[:3]:
         node.stop()
-    monkeypatch.setenv("CHARTCHAIN_NETWORK__FETCH__SNAPSHOT_REQUESTS_MAX", "4")
-    monkeypatch.setenv("CHARTCHAIN_NETWORK__FETCH__ANSWER_BYTES_MAX", "4096")
+    monkeypatch.setenv("CHARTCHAIN_NETWORK__FETCH__SNAPSHOT_REQUESTS_MAX", "1")
+    monkeypatch.setenv("CHARTCHAIN_NETWORK__FETCH__ANSWER_BYTES_MAX", "131072")
     processes.start()
     async with open_clients(network) as clients:
         await prune_and_wipe(clients, processes, network, audit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ def test_a_second_process_that_is_gone_leaves_the_first_one_running() -> None:
             nodes: list[Any] = [SimpleNamespace(process_id=process.pid) for process in (first, second)]
             with pytest.raises(ProcessLookupError), standing_still(*nodes):
                 pass
+            time.sleep(0.2)  # Until it stands still, if it does.
             first.terminate()  # Does nothing to one that stands still.
             first.wait(timeout=5)
         finally:
