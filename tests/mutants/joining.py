@@ -78,6 +78,20 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        name="joining_put_off_by_single_blocks",
+        rule="L5",
+        history="An earlier version of our own: one peer that still had the blocks gave one in each time "
+        "limit, and the wait for a snapshot began anew with every height.",
+        edits=(
+            Edit(
+                "network.join_policy:JoinPolicy.needs_snapshot",
+                "if height - self._waiting_height >= self._settings.sync_blocks_max:",
+                "if height != self._waiting_height:",
+            ),
+        ),
+        caught_by=NamedTest(POLICY_TESTS + "test_l5_single_blocks_do_not_begin_the_wait_anew"),
+    ),
+    Mutant(
         name="snapshot_that_nobody_gives_chosen_for_ever",
         rule="L5",
         history="State sync of CometBFT (ADR 053) rejects a snapshot that got nowhere, and its senders where "
