@@ -156,8 +156,8 @@ class ChainLedger:
         self._chain = chain
         self._disk = disk
         self._fetched: dict[bytes, SignedTransaction] = {}
-        self._finished: dict[bytes, SignedTransaction] = {}
-        """Of blocks that the replica may not have heard of yet."""
+        self._kept: dict[bytes, SignedTransaction] = {}
+        """Of proposals that were built or validated, until the replica has gone on: it may vouch for them."""
 
     @property
     def head(self) -> StoredBlock:
@@ -213,6 +213,7 @@ class ChainLedger:
         if not speculation.transactions and is_early:
             self._chain.discard(speculation.digest)
             return None
+        self._kept.update(zip(speculation.transaction_hashes, speculation.transactions, strict=True))
         return Proposal(speculation.header_bytes, speculation.transaction_hashes)
 
     def find_missing(self, proposal: Proposal) -> tuple[bytes, ...]:
@@ -232,6 +233,7 @@ class ChainLedger:
         transactions = self._gather(proposal)
         if len(transactions) != len(proposal.transaction_hashes):
             return Validation(ok=False)
+        self._kept.update(zip(proposal.transaction_hashes, transactions, strict=True))
         try:
             self._chain.validate(proposal.header, transactions, freshness=freshness)
         except BlockRefused as error:
@@ -257,12 +259,11 @@ class ChainLedger:
             certificate=certificate,
         )
         self._disk.blocks.append(block)
-        self._finished.update(zip(block.hashes, transactions, strict=True))
         return block
 
     def forget_through(self, height: int) -> None:
         if height >= self.head.height:
-            self._finished.clear()
+            self._kept.clear()
 
     def close(self) -> None:
         self._chain.close()
@@ -271,7 +272,7 @@ class ChainLedger:
         found = (
             self._chain.mempool.get(signed_hash)
             or self._fetched.get(signed_hash)
-            or self._finished.get(signed_hash)
+            or self._kept.get(signed_hash)
         )
         if found is None and (journaled := self._disk.get_body(signed_hash)) is not None:
             found = decode_transaction(journaled)

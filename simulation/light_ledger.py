@@ -115,8 +115,8 @@ class LightLedger:
         """The first of what is pending; asked for far more often than it changes."""
         self._pending: dict[bytes, bytes] = {}
         self._fetched: dict[bytes, bytes] = {}
-        self._finished: dict[bytes, bytes] = {}
-        """Of blocks that the replica may not have heard of yet."""
+        self._kept: dict[bytes, bytes] = {}
+        """Of proposals that were built or validated, until the replica has gone on: it may vouch for them."""
         self._committed: set[bytes] = set()
         self._state_root: bytes = ZERO_DIGEST
         self._epoch: CurrentEpoch | None = None
@@ -160,7 +160,7 @@ class LightLedger:
         return (
             self._pending.get(signed_hash)
             or self._fetched.get(signed_hash)
-            or self._finished.get(signed_hash)
+            or self._kept.get(signed_hash)
             or self._disk.get_body(signed_hash)
         )
 
@@ -175,6 +175,7 @@ class LightLedger:
         time_ms = max(wall_ms, self.time_ms + 1)
         if not hashes and (not may_be_empty or time_ms < self.time_ms + self._idle_block_interval_ms):
             return None
+        self._kept.update((item, self._pending[item]) for item in hashes)
         return self.assemble(proposer=proposer, time_ms=time_ms, hashes=hashes)
 
     def assemble(self, *, proposer: ReplicaId, time_ms: int, hashes: tuple[bytes, ...]) -> Proposal:
@@ -199,8 +200,12 @@ class LightLedger:
         self._fetched.update((_compute_body_hash(body), body) for body in bodies)
 
     def validate(self, proposal: Proposal, freshness: Freshness | None) -> Validation:
-        if self.find_missing(proposal):
+        bodies = {
+            item: body for item in proposal.transaction_hashes if (body := self.get_body(item)) is not None
+        }
+        if len(bodies) < len(proposal.transaction_hashes):
             return Validation(ok=False)
+        self._kept.update(bodies)
         header = decode_light_header(proposal.header)
         if not self._is_valid(header, proposal.transaction_hashes):
             return Validation(ok=False, has_diverged=True)
@@ -225,7 +230,6 @@ class LightLedger:
         self._epoch = advance_epoch(self._epoch, block)
         self._state_root = compute_light_root(self._state_root, hashes)
         self._committed.update(hashes)
-        self._finished.update(zip(hashes, block.bodies, strict=True))
         for item in hashes:
             self._pending.pop(item, None)
         self.oldest = next(iter(self._pending), None)
@@ -233,7 +237,7 @@ class LightLedger:
 
     def forget_through(self, height: int) -> None:
         if height >= self.head.height:
-            self._finished.clear()
+            self._kept.clear()
 
     def close(self) -> None:
         """Nothing is open."""

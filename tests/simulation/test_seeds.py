@@ -84,6 +84,11 @@ def test_replica_that_commits_what_sync_has_brought_hears_of_the_set_that_took_o
     check_seed(9_995, SimulationSettings(ledger=LedgerKind.MIXED, changes=None))
 
 
+def test_body_that_only_an_older_proposal_of_the_journal_held_is_kept_for_the_one_vouched_for() -> None:
+    # Seed 52,014 had the journal truncated between the validation and the vote.
+    check_seed(52_014, SimulationSettings(ledger=LedgerKind.MIXED, changes=None))
+
+
 def test_same_seed_gives_the_same_trace() -> None:
     first, second = run_seed(7), run_seed(7)
     assert first.trace_digest == second.trace_digest
