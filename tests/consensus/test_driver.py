@@ -513,8 +513,9 @@ async def test_time_is_told_regularly_and_first(make_rig: RigMaker) -> None:
     assert [tick.monotonic_ms for tick in ticks] == sorted(tick.monotonic_ms for tick in ticks)
 
 
-async def test_stopping_waits_for_the_block_that_is_being_written(make_rig: RigMaker) -> None:
-    rig = make_rig()
+@asynccontextmanager
+async def stopping_amid_a_commit(rig: Rig) -> AsyncIterator[asyncio.Task[None]]:
+    """The driver's task, told to stop while a commit is under way that `commit_gate` holds up."""
     rig.application.commit_gate.clear()
     commit = CommitBlock(proposal=PROPOSAL, digest=DIGEST, certificate=CERTIFICATE)
     rig.replica.on_event = on_kind(PeerConnected, Effects(apply=(commit,)))
@@ -524,6 +525,12 @@ async def test_stopping_waits_for_the_block_that_is_being_written(make_rig: RigM
         await asyncio.sleep(0.02)
         rig.driver.stop()
         await asyncio.sleep(0.02)
+        yield task
+
+
+async def test_stopping_waits_for_the_block_that_is_being_written(make_rig: RigMaker) -> None:
+    rig = make_rig()
+    async with stopping_amid_a_commit(rig) as task:
         assert not task.done()
         rig.application.commit_gate.set()
         await asyncio.wait_for(task, 5)
@@ -534,15 +541,8 @@ async def test_rule_P7_a_commit_that_fails_while_the_driver_stops_ends_it_with_t
     make_rig: RigMaker,
 ) -> None:
     rig = make_rig()
-    rig.application.commit_gate.clear()
     rig.application.commit_error = OSError(errno.ENOSPC, "No space left on device")
-    commit = CommitBlock(proposal=PROPOSAL, digest=DIGEST, certificate=CERTIFICATE)
-    rig.replica.on_event = on_kind(PeerConnected, Effects(apply=(commit,)))
-    async with running(rig) as task:
-        rig.driver.post_peer_connected(PEER)
-        await rig.until(lambda: bool(rig.replica.events))
-        await asyncio.sleep(0.02)
-        rig.driver.stop()
+    async with stopping_amid_a_commit(rig) as task:
         rig.application.commit_gate.set()
         with pytest.raises(OSError, match="No space left"):
             await asyncio.wait_for(task, 5)
