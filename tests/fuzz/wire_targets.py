@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from crypto.encoding import EncodingError, decode, decode_as, encode
 from crypto.signatures import SigningKey
 from ledger.block import Header, decode_header
 from ledger.block_sync import SyncBlock, decode_sync_block, encode_sync_block
-from ledger.epochs import EpochChange
+from ledger.epochs import CurrentEpoch, EpochChange
 from ledger.errors import BlockRefused, ProofRefused
 from ledger.genesis import Genesis, decode_genesis
 from ledger.layout import decode_items, encode_items
@@ -45,10 +45,11 @@ CERTIFICATE: Final = decode_as(
 TRANSACTIONS: Final = tuple(bytes.fromhex(item["signed_bytes"]) for item in VECTORS["transactions"])
 ELECTORATE: Final = encode(ElectorateRow(active=((b"h" * 16, bytes(32)),), registered_count=1))
 ENTRY: Final = compute_key_hash(ELECTORATE_STATE_KEY) + compute_value_hash(ELECTORATE)
+FOUNDERS: Final = decode_genesis(bytes.fromhex(VECTORS["genesis"]["encoding"])).replica_set
 RECOVERY: Final = EpochChange(
     HEADER,
     CERTIFICATE,
-    ReplicaSet(1, decode_genesis(bytes.fromhex(VECTORS["genesis"]["encoding"])).replica_set.members),
+    ReplicaSet(1, FOUNDERS.members),
     Recovery(signatures=(), electorate=ELECTORATE, count=1, entries=((0, ENTRY, ()),), siblings=()),
 )
 """A recovery above a certified block, which no state of the vectors vouches for."""
@@ -120,19 +121,16 @@ def take_greeting(data: bytes) -> None:
 class YoungLedger:
     """As much of a ledger as block sync looks at: one at its genesis."""
 
-    epoch: Any = None
+    epoch = CurrentEpoch(replica_set=FOUNDERS, base_height=0, closing=None)
 
     @property
     def head(self) -> Any:
         return SimpleNamespace(height=0, certificate=None)
 
 
-def make_block_sync(links: NoLinks) -> BlockSync:
+def make_block_sync(links: NoLinks, on_failure: Callable[[BaseException], None]) -> BlockSync:
     async def apply(block: SyncBlock) -> bool:
         raise BlockRefused("test", "a block", "none")
-
-    def fail(error: BaseException) -> None:
-        raise error
 
     return BlockSync(
         links=links,
@@ -140,23 +138,25 @@ def make_block_sync(links: NoLinks) -> BlockSync:
         apply=apply,
         serve=lambda height, count, size: [SYNC_BLOCK][:count],
         on_synced=lambda *synced: None,
-        on_failure=fail,
+        on_failure=on_failure,
     )
 
 
 def answer_blocks(payload: bytes) -> bytes | None:
-    return make_block_sync(NoLinks()).on_request(ReplicaId(1), payload)
+    failures: list[BaseException] = []
+    return make_block_sync(NoLinks(), failures.append).on_request(ReplicaId(1), payload)
 
 
 def take_blocks(answer: bytes) -> None:
     """A wrong answer is refused once and counted against the peer, whatever it is."""
 
     async def run() -> None:
-        links = NoLinks(answer)
-        sync = make_block_sync(links)
+        links, failures = NoLinks(answer), list[BaseException]()
+        sync = make_block_sync(links, failures.append)
         sync.request(10, ReplicaId(1))
         while sync.is_running:  # noqa: ASYNC110 - nothing else runs here
             await asyncio.sleep(0)
+        assert not failures
         assert sync.counters.refused == len(links.penalties) == 1
 
     asyncio.run(run())
