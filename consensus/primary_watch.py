@@ -19,7 +19,7 @@ from consensus.settings import ReplicaSettings
 BLOCKS: Final = 16
 """The last blocks of a primary, of which the mean is taken; what it has not led yet counts as nothing."""
 FACTOR: Final = 2.5
-"""How much longer than usual a primary may take: for a quarter of the turns, 3/8 more time in all."""
+"""How many times as long as usual a primary may take: of four replicas, one costs 3/8 more time in all."""
 
 
 class PrimaryWatch:

@@ -29,11 +29,10 @@ from consensus.effects import (
     Validate,
 )
 from consensus.events import Event, MessageReceived, PeerConnected, PendingChanged, Tick
-from consensus.journal_records import JournalRecord, ProposalRecord
+from consensus.journal_records import JournalRecord
 from consensus.messages import encode_message
 from consensus.replica_set import ReplicaId
 from crypto.encoding import EncodingError
-from simulation.checkers import InvariantBroken
 from simulation.coverage import Coverage
 from simulation.disk import Disk, StoredBlock
 from simulation.frames import (
@@ -49,6 +48,7 @@ from simulation.frames import (
 from simulation.ledger_work import LedgerWork
 from simulation.light_ledger import SimulatedLedger
 from simulation.node_parts import CrashPoint, Links, NodeParts, Observer, SimulatedReplica
+from simulation.promises import gather_bodies
 from simulation.schedule import Schedule
 from simulation.trace import Trace
 
@@ -292,27 +292,10 @@ class Node:
 
     def _persist(self) -> None:
         records, self._to_persist = self._to_persist, []
-        bodies = [
-            (item, self._find_body(item))
-            for record in records
-            if isinstance(record, ProposalRecord)
-            for item in record.transaction_hashes
-        ]
-        self.disk.append(records, bodies)
+        self.disk.append(records, gather_bodies(self.replica_id, records, self.ledger.get_body))
         self._is_busy = True
         if not self.meets_crash("before_sync"):
             self.later(self._random.randrange(self._parts.durations.sync_us_max), self._on_synced)
-
-    def _find_body(self, signed_hash: bytes) -> bytes:
-        """Of a transaction that is vouched for (rule P1)."""
-        body = self.ledger.get_body(signed_hash)
-        if body is None:
-            raise InvariantBroken(
-                "promise_on_disk",
-                f"replica {self.replica_id}: a proposal is vouched for, and the body of "
-                f"{signed_hash.hex()[:16]} is not at hand",
-            )
-        return body
 
     def _on_synced(self) -> None:
         if self.meets_disk_failure():

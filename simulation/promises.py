@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from consensus.certificates import Phase
 from consensus.journal_records import (
+    JournalRecord,
     NewViewRecord,
     PreparedRecord,
     ProposalRecord,
@@ -16,6 +19,29 @@ from crypto import tags
 from crypto.hashing import compute_digest
 from simulation.checkers import InvariantBroken
 from simulation.disk import Disk
+
+
+def gather_bodies(
+    replica: ReplicaId, records: Sequence[JournalRecord], get_body: Callable[[bytes], bytes | None]
+) -> list[tuple[bytes, bytes]]:
+    """Hash and body of every transaction of the proposals that these records vouch for (rule P1).
+
+    Raises InvariantBroken when a body is not at hand.
+    """
+    bodies: list[tuple[bytes, bytes]] = []
+    for record in records:
+        if not isinstance(record, ProposalRecord):
+            continue
+        for item in record.transaction_hashes:
+            body = get_body(item)
+            if body is None:
+                raise InvariantBroken(
+                    "promise_on_disk",
+                    f"replica {replica}: a proposal is vouched for, and the body of {item.hex()[:16]} is not "
+                    "at hand",
+                )
+            bodies.append((item, body))
+    return bodies
 
 
 class PromiseChecker:

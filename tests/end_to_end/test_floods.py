@@ -148,11 +148,9 @@ def compute_expiry_ms() -> int:
     return time.time_ns() // 1_000_000 + 300_000
 
 
-@pytest.mark.soak
-@pytest.mark.parametrize("kind", KINDS)
-async def test_rule_D1_a_flooding_member_costs_at_most_30_percent(
-    network: LocalNetwork, processes: LocalProcesses, kind: str
-) -> None:
+@asynccontextmanager
+async def open_load(network: LocalNetwork, processes: LocalProcesses) -> AsyncIterator[tuple[Load, Clients]]:
+    """Work for a network whose FLOODER is down, its place to be taken by a flood; and clients of it."""
     await processes.wait_ready()
     tls = ssl.create_default_context(cafile=str(network.ca_file))
     async with (
@@ -162,6 +160,15 @@ async def test_rule_D1_a_flooding_member_costs_at_most_30_percent(
         load = Load(network, session)
         await load.open_folders()
         processes.nodes[FLOODER].kill()
+        yield load, clients
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", KINDS)
+async def test_rule_D1_a_flooding_member_costs_at_most_30_percent(
+    network: LocalNetwork, processes: LocalProcesses, kind: str
+) -> None:
+    async with open_load(network, processes) as (load, clients):
         primary = processes.nodes[0].process_id
         await load.measure(primary)
         quiet, flooded, flooding = [], [], []
@@ -184,15 +191,7 @@ async def test_rule_D1_a_flooding_member_costs_at_most_30_percent(
 async def test_rule_D1_a_flooding_member_leaves_the_others_70_percent_of_their_rate(
     network: LocalNetwork, processes: LocalProcesses, kind: str
 ) -> None:
-    await processes.wait_ready()
-    tls = ssl.create_default_context(cafile=str(network.ca_file))
-    async with (
-        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls)) as session,
-        open_clients(network) as clients,
-    ):
-        load = Load(network, session)
-        await load.open_folders()
-        processes.nodes[FLOODER].kill()
+    async with open_load(network, processes) as (load, clients):
         honest = processes.process_ids
         await load.measure_rate(honest)
         quiet, flooded = [], []
@@ -217,16 +216,8 @@ async def test_rule_D1_an_institution_that_floods_with_its_own_transactions_star
     All the same, of two institutions whose transactions always wait, each has half of what is ordered; and
     whoever sends a single transaction has it in one of the next blocks.
     """
-    await processes.wait_ready()
-    tls = ssl.create_default_context(cafile=str(network.ca_file))
-    async with (
-        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls)) as session,
-        open_clients(network) as clients,
-    ):
-        load = Load(network, session)
-        await load.open_folders()
+    async with open_load(network, processes) as (load, clients):
         await clients.open_folder()
-        processes.nodes[FLOODER].kill()
         with flood(network.nodes[FLOODER], "own_transactions", to_all=True):
             await wait_heard(clients)
             waits = [await count_blocks(clients) for _ in range(10)]
